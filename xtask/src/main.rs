@@ -1,0 +1,3 @@
+//! Everything the project runs on itself.
+
+fn main() {}

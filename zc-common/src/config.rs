@@ -1,0 +1,251 @@
+//! Load-time constants: what the agent tells the kernel half before it is loaded. They lie in a frozen read-only map,
+//! so that the verifier knows their values and drops the branches they rule out.
+
+use crate::path::{Condition, Endpoint, Mechanism, Row};
+use crate::record::{CELL_NO_ROW, FIRST_ROW_CELL};
+
+/// System calls that move data, by how their arguments say what moves where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Call {
+    /// Moves nothing that is counted.
+    None = 0,
+    /// `(fd, buffer, length, ..)`: read, pread.
+    Read,
+    /// `(fd, iovec, count, ..)`: readv, preadv, preadv2.
+    Readv,
+    /// `(fd, buffer, length, ..)`: write, pwrite.
+    Write,
+    /// `(fd, iovec, count, ..)`: writev, pwritev, pwritev2.
+    Writev,
+    /// `(fd, buffer, length, flags, ..)`: sendto.
+    Sendto,
+    /// `(fd, msghdr, flags)`.
+    Sendmsg,
+    /// `(fd, mmsghdr, count, flags)`.
+    Sendmmsg,
+    /// `(fd, buffer, length, flags, ..)`: recvfrom.
+    Recvfrom,
+    /// `(fd, msghdr, flags)`.
+    Recvmsg,
+    /// `(fd, mmsghdr, count, flags, timeout)`.
+    Recvmmsg,
+    /// `(out, in, offset, count)`.
+    Sendfile,
+    /// `(in, offset, out, offset, length, flags)`.
+    Splice,
+    /// `(in, out, length, flags)`.
+    Tee,
+    /// `(fd, iovec, count, flags)`.
+    Vmsplice,
+    /// `(in, offset, out, offset, length, flags)`.
+    CopyFileRange,
+    /// `(pid, local iovec, count, remote iovec, count, flags)`.
+    ProcessVmRead,
+    /// `(pid, local iovec, count, remote iovec, count, flags)`.
+    ProcessVmWrite,
+    /// `(fd, request, argument)`: FICLONE, FICLONERANGE.
+    Ioctl,
+    /// `(address, length, protection, flags, fd, offset)`.
+    Mmap,
+}
+
+/// Entries of each table of system calls; higher numbers move nothing.
+pub const SYSCALLS: usize = 512;
+
+/// Codes of the kernel's classification: an endpoint, or one of the two below it that only conditions tell apart.
+pub const ENDPOINT_CODES: usize = 16;
+/// /dev/null, /dev/zero, /dev/full: a [`Endpoint::Device`] that copies nothing.
+pub const CODE_NULL_DEVICE: u8 = Endpoint::ALL.len() as u8;
+/// Not resolved.
+pub const CODE_UNKNOWN: u8 = 15;
+
+/// Codes of the kernel's classification: a mechanism, or a peek.
+pub const MECHANISM_CODES: usize = 32;
+/// A [`Mechanism::Read`] with MSG_PEEK.
+pub const CODE_PEEK: u8 = Mechanism::ALL.len() as u8;
+
+/// Length of the table from codes to cells.
+pub const TABLE: usize = MECHANISM_CODES * ENDPOINT_CODES * ENDPOINT_CODES;
+
+/// Index into the table.
+#[must_use]
+#[inline(always)]
+pub const fn table_index(mechanism: u8, source: u8, sink: u8) -> usize {
+    ((mechanism as usize) << 8 | (source as usize) << 4 | sink as usize) & (TABLE - 1)
+}
+
+/// The kernel's classification table for a catalogue: the cell of each combination, [`CELL_NO_ROW`] where it has none.
+#[must_use]
+pub fn table(rows: &[Row]) -> [u8; TABLE] {
+    let mut table = [CELL_NO_ROW; TABLE];
+    for (cell, row) in (FIRST_ROW_CELL..=u8::MAX).zip(rows) {
+        let mechanism = if row.condition == Condition::Peek { CODE_PEEK } else { row.mechanism as u8 };
+        let null_source = matches!(row.condition, Condition::NullSource | Condition::NullBoth);
+        let null_sink = matches!(row.condition, Condition::NullSink | Condition::NullBoth);
+        let source = if null_source { CODE_NULL_DEVICE } else { row.source as u8 };
+        let sink = if null_sink { CODE_NULL_DEVICE } else { row.sink as u8 };
+        table[table_index(mechanism, source, sink)] = cell;
+    }
+    table
+}
+
+/// Where the running kernel keeps what the probes read: byte offsets from its BTF, and how to read them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `pt_regs`: the system call's number (x86 `orig_ax`, arm64 `syscallno`).
+    pub regs_number: u64,
+    /// `pt_regs`: the six arguments of a native call.
+    pub regs_arguments: [u64; 6],
+    /// `pt_regs`: the six arguments of a 32-bit call.
+    pub regs_compat_arguments: [u64; 6],
+    /// `task_struct.thread_info.status` (x86) or `.flags` (arm64).
+    pub task_status: u64,
+    /// The bit of it that marks a 32-bit call.
+    pub compat_mask: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
+    /// `task_struct.pid`.
+    pub task_pid: u64,
+    /// `task_struct.flags`.
+    pub task_flags: u64,
+    /// `task_struct.group_leader`.
+    pub task_group_leader: u64,
+    /// `task_struct.real_parent`.
+    pub task_real_parent: u64,
+    /// `task_struct.start_boottime`.
+    pub task_start_boottime: u64,
+    /// `task_struct.comm`.
+    pub task_comm: u64,
+    /// `task_struct.files`.
+    pub task_files: u64,
+    /// `task_struct.mm`.
+    pub task_mm: u64,
+    /// `task_struct.signal`.
+    pub task_signal: u64,
+    /// `task_struct.cgroups`.
+    pub task_cgroups: u64,
+    /// `signal_struct.live`.
+    pub signal_live: u64,
+    /// `css_set.dfl_cgrp`.
+    pub css_set_dfl_cgrp: u64,
+    /// `cgroup.kn`.
+    pub cgroup_kn: u64,
+    /// `kernfs_node.id`.
+    pub kernfs_id: u64,
+    /// `files_struct.fdt`.
+    pub files_fdt: u64,
+    /// `fdtable.max_fds`.
+    pub fdt_max_fds: u64,
+    /// `fdtable.fd`.
+    pub fdt_fd: u64,
+    /// First byte and length of the window of `struct file` that holds the five fields below.
+    pub file_window: u64,
+    /// Length of the window, at most [`WINDOW`].
+    pub file_window_len: u64,
+    /// `file.f_mode`, from the window's start, as are the next.
+    pub file_mode: u64,
+    /// `file.f_flags`.
+    pub file_flags: u64,
+    /// `file.f_inode`.
+    pub file_inode: u64,
+    /// `file.f_op`.
+    pub file_op: u64,
+    /// `file.private_data`.
+    pub file_private_data: u64,
+    /// `inode.i_mode`, from the inode, as are the next.
+    pub inode_mode: u64,
+    /// `inode.i_sb`.
+    pub inode_sb: u64,
+    /// `inode.i_rdev`.
+    pub inode_rdev: u64,
+    /// `inode.i_size`.
+    pub inode_size: u64,
+    /// `inode.i_flags`.
+    pub inode_flags: u64,
+    /// `inode.i_blkbits`.
+    pub inode_blkbits: u64,
+    /// Length of the window of `struct inode` from its start, at most [`WINDOW`].
+    pub inode_window_len: u64,
+    /// `super_block.s_magic`.
+    pub sb_magic: u64,
+    /// `super_block.s_bdev`.
+    pub sb_bdev: u64,
+    /// `file_operations.remap_file_range`.
+    pub fop_remap_file_range: u64,
+    /// `socket.sk`.
+    pub socket_sk: u64,
+    /// `sock.__sk_common.skc_family`.
+    pub sock_family: u64,
+    /// `sock.sk_protocol`.
+    pub sock_protocol: u64,
+    /// `mm_struct.mm_lock_seq`.
+    pub mm_lock_seq: u64,
+    /// How that sequence counts: [`SEQUENCE_NONE`] and its kin.
+    pub mm_sequence: u64,
+    /// `vm_area_struct.vm_start`.
+    pub vma_start: u64,
+    /// `vm_area_struct.vm_end`.
+    pub vma_end: u64,
+    /// `vm_area_struct.vm_flags`.
+    pub vma_flags: u64,
+    /// `vm_area_struct.vm_file`.
+    pub vma_file: u64,
+    /// `file.f_inode`, from the file.
+    pub vma_file_inode: u64,
+    /// `linux_binprm.filename`.
+    pub binprm_filename: u64,
+    /// `seq_file.size`.
+    pub seq_size: u64,
+    /// `seq_file.count`.
+    pub seq_count: u64,
+    /// `bpf_iter_meta.seq`.
+    pub meta_seq: u64,
+    /// `ext4_inode_info.vfs_inode`, 0 where the kernel's BTF lacks it.
+    pub ext4_vfs_inode: u64,
+    /// `ext4_inode_info.i_flags`.
+    pub ext4_flags: u64,
+}
+
+/// The most bytes of a file or inode that are read at once.
+pub const WINDOW: usize = 256;
+
+/// The memory map has no change sequence (before 6.4): look every buffer up.
+pub const SEQUENCE_NONE: u64 = 0;
+/// It grows when a writer lets go (6.4 to 6.13).
+pub const SEQUENCE_AT_UNLOCK: u64 = 1;
+/// It is odd while a writer holds the map, and even otherwise (6.14 on).
+pub const SEQUENCE_ODD_WHILE_LOCKED: u64 = 2;
+
+/// All load-time constants but the tables.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The agent's own pid, never counted; 0 counts everything.
+    pub own_tgid: u64,
+    /// Where the kernel keeps things.
+    pub offsets: Offsets,
+}
+
+#[cfg(all(test, feature = "catalogue"))]
+mod tests {
+    use super::*;
+    use crate::path::ROWS;
+
+    #[test]
+    fn every_row_has_its_own_cell() {
+        let table = table(ROWS);
+        for i in 0..ROWS.len() {
+            let cell = FIRST_ROW_CELL + u8::try_from(i).unwrap();
+            assert_eq!(table.iter().filter(|&&c| c == cell).count(), 1, "row {i}: {}", ROWS[i].id());
+        }
+    }
+
+    #[test]
+    fn codes_fit() {
+        assert!(CODE_NULL_DEVICE < CODE_UNKNOWN);
+        assert!(usize::from(CODE_UNKNOWN) < ENDPOINT_CODES);
+        assert!(usize::from(CODE_PEEK) < MECHANISM_CODES);
+    }
+}

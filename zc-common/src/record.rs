@@ -1,0 +1,172 @@
+//! Records that cross from kernel to user: map keys and values, iterator records and ring-buffer events.
+//!
+//! All are `repr(C)` without padding that matters, host-endian, and read by one agent from the kernel that it loaded
+//! its own object into; they are not a file format.
+
+/// Cells that a catalogue may have, the reserved ones included. A cell's number is one byte.
+pub const CELLS: usize = 256;
+/// No row has this cell: the table's value for a combination that the catalogue lacks.
+pub const CELL_NO_ROW: u8 = 0;
+/// Payload whose descriptor could not be resolved (closed or replaced meanwhile).
+pub const CELL_NO_DESCRIPTOR: u8 = 1;
+/// Payload whose user buffer could not be resolved (unmapped, or the map was being changed).
+pub const CELL_NO_BUFFER: u8 = 2;
+/// The cell of the catalogue's first row; row i has cell `FIRST_ROW_CELL + i`.
+pub const FIRST_ROW_CELL: u8 = 4;
+
+/// Cells that one thread keeps for itself; what it uses beyond that goes to the process's shared ledger.
+pub const THREAD_CELLS: usize = 16;
+/// Buffers whose mapping one thread remembers.
+pub const VMA_SLOTS: usize = 2;
+
+/// Operations and payload bytes of one path.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// System calls that moved bytes on this path.
+    pub operations: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+}
+
+/// Who a thread is. `id` is never used twice while the object is loaded, whatever pids do.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The thread ledger's own number; 0 for a thread that has none yet.
+    pub id: u64,
+    /// Start of the process (its leader) in ns since boot (`start_boottime`; kept through exec).
+    pub process_start: u64,
+    /// Start of the process that forked this one, 0 if not known.
+    pub parent_start: u64,
+    /// Id of the cgroup in the unified hierarchy.
+    pub cgroup: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Pid of the process that forked this one, 0 if not known.
+    pub parent_tgid: u32,
+    /// [`FLAG_GROUP_DEAD`] and its kin.
+    pub flags: u32,
+    /// The leader's comm, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+/// The thread was the last of its process to exit.
+pub const FLAG_GROUP_DEAD: u32 = 1;
+
+/// What the last look-up of a buffer found, valid while the memory map's sequence has not moved on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VmaSlot {
+    /// First address.
+    pub start: u64,
+    /// First address behind it; 0 marks an empty slot.
+    pub end: u64,
+    /// The memory map's change sequence when looked up.
+    pub sequence: u32,
+    /// The endpoint's code: user or mapping.
+    pub endpoint: u32,
+}
+
+/// One thread's ledger: the value of the task storage, and of the map of exited threads.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadLedger {
+    /// Filled when the ledger is made (id, parent) and when the thread exits (all).
+    pub identity: Identity,
+    /// sys_exit events seen.
+    pub system_calls: u64,
+    /// 1 once the ledger has been moved to the map of exited threads.
+    pub folded: u64,
+    /// Remembered buffers.
+    pub vma: [VmaSlot; VMA_SLOTS],
+    /// Which catalogue cell each of `cells` holds; 0 for a free one.
+    pub owners: [u8; THREAD_CELLS],
+    /// The counters.
+    pub cells: [Cell; THREAD_CELLS],
+}
+
+/// Key of the shared ledger: what is counted for a process outside its threads' own ledgers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct SharedKey {
+    /// Start of the process in ns since boot.
+    pub process_start: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Catalogue cell.
+    pub cell: u32,
+}
+
+/// The host-wide fallback, one per CPU: what could be counted nowhere else.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Fallback {
+    /// sys_exit events.
+    pub system_calls: u64,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Ledgers of exited threads that found the map of exited threads full.
+    pub threads: u64,
+    /// Not used.
+    pub reserved: u64,
+    /// Payload by catalogue cell.
+    pub cells: [Cell; CELLS],
+}
+
+/// Head of one iterator record; `cells` records of [`CellRecord`] follow.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadHead {
+    /// Who.
+    pub identity: Identity,
+    /// sys_exit events seen.
+    pub system_calls: u64,
+    /// How many [`CellRecord`]s follow.
+    pub cells: u64,
+}
+
+/// One used cell of a thread in an iterator record.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CellRecord {
+    /// Catalogue cell.
+    pub cell: u64,
+    /// Its counters.
+    pub counters: Cell,
+}
+
+/// What happened to a process.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifecycleEvent {
+    /// Who, after the event; for a fork the child.
+    pub identity: Identity,
+    /// [`EVENT_FORK`], [`EVENT_EXEC`] or [`EVENT_EXIT`].
+    pub kind: u32,
+    /// Bytes of `filename` used.
+    pub filename_len: u32,
+    /// The file executed, as the caller named it.
+    pub filename: [u8; 256],
+}
+
+/// A process was forked.
+pub const EVENT_FORK: u32 = 1;
+/// A process executed a program.
+pub const EVENT_EXEC: u32 = 2;
+/// The last thread of a process exited.
+pub const EVENT_EXIT: u32 = 3;
+
+const _: () = {
+    assert!(size_of::<Cell>() == 16);
+    assert!(size_of::<Identity>() == 64);
+    assert!(size_of::<VmaSlot>() == 24);
+    assert!(size_of::<ThreadLedger>() == 64 + 16 + 24 * VMA_SLOTS + THREAD_CELLS + 16 * THREAD_CELLS);
+    assert!(size_of::<SharedKey>() == 16);
+    assert!(size_of::<Fallback>() == 32 + 16 * CELLS);
+    assert!(size_of::<ThreadHead>() == 80);
+    assert!(size_of::<CellRecord>() == 24);
+    assert!(size_of::<LifecycleEvent>() == 64 + 8 + 256);
+};

@@ -1,0 +1,3 @@
+//! The `zcprof` binary.
+
+fn main() {}
