@@ -110,6 +110,8 @@ pub struct Offsets {
     pub task_pid: u64,
     /// `task_struct.flags`.
     pub task_flags: u64,
+    /// `task_struct.exit_state`.
+    pub task_exit_state: u64,
     /// `task_struct.group_leader`.
     pub task_group_leader: u64,
     /// `task_struct.real_parent`.
@@ -140,11 +142,7 @@ pub struct Offsets {
     pub fdt_max_fds: u64,
     /// `fdtable.fd`.
     pub fdt_fd: u64,
-    /// First byte and length of the window of `struct file` that holds the five fields below.
-    pub file_window: u64,
-    /// Length of the window, at most [`WINDOW`].
-    pub file_window_len: u64,
-    /// `file.f_mode`, from the window's start, as are the next.
+    /// `file.f_mode`.
     pub file_mode: u64,
     /// `file.f_flags`.
     pub file_flags: u64,
@@ -152,9 +150,9 @@ pub struct Offsets {
     pub file_inode: u64,
     /// `file.f_op`.
     pub file_op: u64,
-    /// `file.private_data`.
-    pub file_private_data: u64,
-    /// `inode.i_mode`, from the inode, as are the next.
+    /// `file.f_pos`.
+    pub file_pos: u64,
+    /// `inode.i_mode`.
     pub inode_mode: u64,
     /// `inode.i_sb`.
     pub inode_sb: u64,
@@ -162,18 +160,16 @@ pub struct Offsets {
     pub inode_rdev: u64,
     /// `inode.i_size`.
     pub inode_size: u64,
-    /// `inode.i_flags`.
-    pub inode_flags: u64,
     /// `inode.i_blkbits`.
     pub inode_blkbits: u64,
-    /// Length of the window of `struct inode` from its start, at most [`WINDOW`].
-    pub inode_window_len: u64,
     /// `super_block.s_magic`.
     pub sb_magic: u64,
     /// `super_block.s_bdev`.
     pub sb_bdev: u64,
     /// `file_operations.remap_file_range`.
     pub fop_remap_file_range: u64,
+    /// `socket_alloc.vfs_inode` less `socket_alloc.socket`: how far a socket lies before its inode.
+    pub socket_to_inode: u64,
     /// `socket.sk`.
     pub socket_sk: u64,
     /// `sock.__sk_common.skc_family`.
@@ -192,8 +188,6 @@ pub struct Offsets {
     pub vma_flags: u64,
     /// `vm_area_struct.vm_file`.
     pub vma_file: u64,
-    /// `file.f_inode`, from the file.
-    pub vma_file_inode: u64,
     /// `linux_binprm.filename`.
     pub binprm_filename: u64,
     /// `seq_file.size`.
@@ -208,9 +202,6 @@ pub struct Offsets {
     pub ext4_flags: u64,
 }
 
-/// The most bytes of a file or inode that are read at once.
-pub const WINDOW: usize = 256;
-
 /// The memory map has no change sequence (before 6.4): look every buffer up.
 pub const SEQUENCE_NONE: u64 = 0;
 /// It grows when a writer lets go (6.4 to 6.13).
@@ -224,6 +215,8 @@ pub const SEQUENCE_ODD_WHILE_LOCKED: u64 = 2;
 pub struct Config {
     /// The agent's own pid, never counted; 0 counts everything.
     pub own_tgid: u64,
+    /// The architecture's `O_DIRECT`.
+    pub open_direct: u64,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
 }

@@ -5,8 +5,10 @@
 
 /// Cells that a catalogue may have, the reserved ones included. A cell's number is one byte.
 pub const CELLS: usize = 256;
-/// No row has this cell: the table's value for a combination that the catalogue lacks.
-pub const CELL_NO_ROW: u8 = 0;
+/// Marks a free place in a thread's ledger.
+pub const CELL_FREE: u8 = 0;
+/// Payload of a combination that the catalogue has no row for.
+pub const CELL_NO_ROW: u8 = 3;
 /// Payload whose descriptor could not be resolved (closed or replaced meanwhile).
 pub const CELL_NO_DESCRIPTOR: u8 = 1;
 /// Payload whose user buffer could not be resolved (unmapped, or the map was being changed).
@@ -70,6 +72,16 @@ pub struct VmaSlot {
     pub endpoint: u32,
 }
 
+/// A thread's counters: a small table from catalogue cell to operations and bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadCells {
+    /// Which catalogue cell each of `cells` holds; [`CELL_FREE`] for a free one.
+    pub owners: [u8; THREAD_CELLS],
+    /// The counters.
+    pub cells: [Cell; THREAD_CELLS],
+}
+
 /// One thread's ledger: the value of the task storage, and of the map of exited threads.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +94,8 @@ pub struct ThreadLedger {
     pub folded: u64,
     /// Remembered buffers.
     pub vma: [VmaSlot; VMA_SLOTS],
-    /// Which catalogue cell each of `cells` holds; 0 for a free one.
-    pub owners: [u8; THREAD_CELLS],
-    /// The counters.
-    pub cells: [Cell; THREAD_CELLS],
+    /// Payload.
+    pub counters: ThreadCells,
 }
 
 /// Key of the shared ledger: what is counted for a process outside its threads' own ledgers.
@@ -116,7 +126,7 @@ pub struct Fallback {
     pub cells: [Cell; CELLS],
 }
 
-/// Head of one iterator record; `cells` records of [`CellRecord`] follow.
+/// Head of one iterator record; a [`ThreadCells`] follows if `has_cells`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ThreadHead {
@@ -124,18 +134,8 @@ pub struct ThreadHead {
     pub identity: Identity,
     /// sys_exit events seen.
     pub system_calls: u64,
-    /// How many [`CellRecord`]s follow.
-    pub cells: u64,
-}
-
-/// One used cell of a thread in an iterator record.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CellRecord {
-    /// Catalogue cell.
-    pub cell: u64,
-    /// Its counters.
-    pub counters: Cell,
+    /// 1 if the thread's cells follow, 0 for a thread that has no ledger yet.
+    pub has_cells: u64,
 }
 
 /// What happened to a process.
@@ -163,10 +163,10 @@ const _: () = {
     assert!(size_of::<Cell>() == 16);
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
-    assert!(size_of::<ThreadLedger>() == 64 + 16 + 24 * VMA_SLOTS + THREAD_CELLS + 16 * THREAD_CELLS);
+    assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 16 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Fallback>() == 32 + 16 * CELLS);
     assert!(size_of::<ThreadHead>() == 80);
-    assert!(size_of::<CellRecord>() == 24);
     assert!(size_of::<LifecycleEvent>() == 64 + 8 + 256);
 };

@@ -1,0 +1,304 @@
+//! From a system call to copy paths: which mechanism, what its descriptors and buffers are, how many bytes each took.
+
+mod clone;
+mod vector;
+
+use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
+use zc_common::path::{Endpoint, Mechanism};
+use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
+
+use crate::kernel::{Known, Task};
+use crate::maps::{self, CONFIG, TABLE};
+use crate::{account, buffer, endpoint};
+
+// include/linux/socket.h, v6.1.
+const MSG_PEEK: u64 = 2;
+const MSG_TRUNC: u64 = 0x20;
+/// include/uapi/asm-generic/mman-common.h, v6.1.
+const MAP_ANONYMOUS: u64 = 0x20;
+
+/// A call's arguments, in the registers where they still are at its end.
+pub struct Arguments {
+    regs: Known,
+    /// A 32-bit call: other registers, 32 bits of each, and 32-bit structures in user memory.
+    compat: bool,
+}
+
+impl Arguments {
+    #[inline(always)]
+    pub fn new(regs: Known, compat: bool) -> Self {
+        Self { regs, compat }
+    }
+
+    /// The argument with this (constant) number, from 0.
+    #[inline(always)]
+    fn get(&self, n: usize) -> u64 {
+        let offsets = &raw const CONFIG.offsets;
+        // SAFETY: both are inside CONFIG; volatile, because the loader changes them.
+        let (native, compat) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*offsets).regs_arguments[n]),
+                core::ptr::read_volatile(&raw const (*offsets).regs_compat_arguments[n]),
+            )
+        };
+        if self.compat { u64::from(self.regs.load::<u32>(compat)) } else { self.regs.load(native) }
+    }
+}
+
+/// One operation between a descriptor (or another process) and user buffers, in one word: the verifier checks
+/// functions that take only numbers once, whoever calls them.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Operation(u64);
+
+impl Operation {
+    /// The buffer is the sink.
+    const INWARDS: u64 = 1 << 16;
+    /// The operation has been counted: it is, with its first bytes.
+    const COUNTED: u64 = 1 << 17;
+    /// 32-bit structures in user memory.
+    const COMPAT: u64 = 1 << 18;
+    /// The payload may be longer than the buffers (MSG_TRUNC): the rest was never moved.
+    const TRUNCATES: u64 = 1 << 19;
+
+    #[inline(always)]
+    fn into_buffer(mechanism: Mechanism, far: u8) -> Self {
+        Self(mechanism as u64 | u64::from(far) << 8 | Self::INWARDS)
+    }
+
+    #[inline(always)]
+    fn from_buffer(mechanism: Mechanism, far: u8) -> Self {
+        Self(mechanism as u64 | u64::from(far) << 8)
+    }
+
+    #[inline(always)]
+    fn with(self, flag: u64, on: bool) -> Self {
+        if on { Self(self.0 | flag) } else { self }
+    }
+
+    #[inline(always)]
+    fn is(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    #[inline(always)]
+    fn mechanism(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    fn peeking(self) -> Self {
+        Self(self.0 & !0xff | u64::from(CODE_PEEK))
+    }
+
+    /// Code of the endpoint that is not the buffer.
+    #[inline(always)]
+    fn far(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+}
+
+/// Where an operation's buffers are.
+enum Shape {
+    /// At one address.
+    Buffer(u64),
+    /// In this many iovecs at an address.
+    Iovecs(u64, u64),
+    /// In a msghdr's iovecs.
+    Message(u64),
+    /// In as many mmsghdrs as the call returned.
+    Messages(u64),
+}
+
+/// Counts what one successful call of a known kind moved.
+#[inline(always)]
+pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, returned: u64) {
+    const READ: u8 = Call::Read as u8;
+    const READV: u8 = Call::Readv as u8;
+    const WRITE: u8 = Call::Write as u8;
+    const WRITEV: u8 = Call::Writev as u8;
+    const SENDTO: u8 = Call::Sendto as u8;
+    const SENDMSG: u8 = Call::Sendmsg as u8;
+    const SENDMMSG: u8 = Call::Sendmmsg as u8;
+    const RECVFROM: u8 = Call::Recvfrom as u8;
+    const RECVMSG: u8 = Call::Recvmsg as u8;
+    const RECVMMSG: u8 = Call::Recvmmsg as u8;
+    const SENDFILE: u8 = Call::Sendfile as u8;
+    const SPLICE: u8 = Call::Splice as u8;
+    const TEE: u8 = Call::Tee as u8;
+    const VMSPLICE: u8 = Call::Vmsplice as u8;
+    const COPY_FILE_RANGE: u8 = Call::CopyFileRange as u8;
+    const PROCESS_VM_READ: u8 = Call::ProcessVmRead as u8;
+    const PROCESS_VM_WRITE: u8 = Call::ProcessVmWrite as u8;
+    const IOCTL: u8 = Call::Ioctl as u8;
+    const MMAP: u8 = Call::Mmap as u8;
+
+    if call == IOCTL {
+        return clone::ioctl(task, ledger, args);
+    }
+    if returned == 0 {
+        return;
+    }
+    let fd = args.get(0);
+    let (operation, shape, flags) = match call {
+        READ => (into_buffer(fd), Shape::Buffer(args.get(1)), 0),
+        WRITE => (from_buffer(fd), Shape::Buffer(args.get(1)), 0),
+        READV => (into_buffer(fd), Shape::Iovecs(args.get(1), args.get(2)), 0),
+        WRITEV => (from_buffer(fd), Shape::Iovecs(args.get(1), args.get(2)), 0),
+        SENDTO => (from_buffer(fd), Shape::Buffer(args.get(1)), 0),
+        SENDMSG => (from_buffer(fd), Shape::Message(args.get(1)), 0),
+        SENDMMSG => (from_buffer(fd), Shape::Messages(args.get(1)), 0),
+        RECVFROM => (into_buffer(fd), Shape::Buffer(args.get(1)), args.get(3)),
+        RECVMSG => (into_buffer(fd), Shape::Message(args.get(1)), args.get(2)),
+        RECVMMSG => (into_buffer(fd), Shape::Messages(args.get(1)), args.get(3)),
+        VMSPLICE => (vmsplice(task, fd), Shape::Iovecs(args.get(1), args.get(2)), 0),
+        PROCESS_VM_READ => {
+            let far = Endpoint::User as u8;
+            let operation = Operation::into_buffer(Mechanism::ProcessVmRead, far);
+            (operation, Shape::Iovecs(args.get(1), args.get(2)), 0)
+        }
+        PROCESS_VM_WRITE => {
+            let operation = Operation::from_buffer(Mechanism::ProcessVmWrite, Endpoint::User as u8);
+            (operation, Shape::Iovecs(args.get(1), args.get(2)), 0)
+        }
+        SENDFILE => return between(ledger, Mechanism::Sendfile, args.get(1), fd, returned),
+        SPLICE => return between(ledger, Mechanism::Splice, fd, args.get(2), returned),
+        TEE => return between(ledger, Mechanism::Tee, fd, args.get(1), returned),
+        COPY_FILE_RANGE => return clone::copy_file_range(task, ledger, args, returned),
+        MMAP => return mmap(ledger, args),
+        _ => return,
+    };
+    transfer(task, ledger, operation, &shape, flags, args, returned);
+}
+
+#[inline(always)]
+fn into_buffer(fd: u64) -> Operation {
+    Operation::into_buffer(Mechanism::Read, endpoint::of_descriptor(fd) as u8)
+}
+
+#[inline(always)]
+fn from_buffer(fd: u64) -> Operation {
+    Operation::from_buffer(Mechanism::Write, endpoint::of_descriptor(fd) as u8)
+}
+
+/// Into the pipe if the descriptor can be written, out of it otherwise (vmsplice_type, fs/splice.c, v6.1).
+#[inline(always)]
+fn vmsplice(task: Task, fd: u64) -> Operation {
+    let file = endpoint::file(task, fd);
+    let far = if file == 0 { CODE_UNKNOWN } else { Endpoint::Pipe as u8 };
+    if endpoint::mode(file) & endpoint::FMODE_WRITE != 0 {
+        Operation::from_buffer(Mechanism::Vmsplice, far)
+    } else {
+        Operation::into_buffer(Mechanism::Vmsplice, far)
+    }
+}
+
+#[inline(always)]
+fn transfer(
+    task: Task,
+    ledger: &mut ThreadLedger,
+    operation: Operation,
+    shape: &Shape,
+    flags: u64,
+    args: &Arguments,
+    returned: u64,
+) {
+    let operation = if flags & MSG_PEEK != 0 { operation.peeking() } else { operation };
+    let truncates = flags & MSG_TRUNC != 0;
+    // With MSG_TRUNC, TCP throws the bytes away uncopied (tcp_recvmsg_locked, net/ipv4/tcp.c, v6.1); the others return
+    // the message's length and copy what the buffer holds.
+    if truncates && operation.far() == Endpoint::Tcp as u8 {
+        return;
+    }
+    let operation =
+        operation.with(Operation::TRUNCATES, truncates).with(Operation::COMPAT, args.compat);
+    match *shape {
+        Shape::Buffer(address) => {
+            let bytes = if truncates { returned.min(args.get(2)) } else { returned };
+            pieces(task, ledger, operation, address, bytes);
+        }
+        Shape::Iovecs(iovecs, count) => _ = vector::count_iovecs(operation.0, iovecs, count, returned),
+        Shape::Message(message) => _ = vector::count_message(operation.0, message, returned),
+        Shape::Messages(messages) => vector::messages(operation, messages, returned),
+    }
+}
+
+/// Counts bytes that lie at one user address, mapping by mapping.
+#[inline(always)]
+fn pieces(task: Task, ledger: &mut ThreadLedger, operation: Operation, address: u64, bytes: u64) {
+    let found = buffer::look_up(task, ledger, address);
+    let here = bytes.min(found.end.wrapping_sub(address));
+    piece(ledger, operation, found.endpoint, here);
+    if here < bytes {
+        count_rest(operation.with(Operation::COUNTED, true).0, address + here, bytes - here);
+    }
+}
+
+/// The rest of a buffer that spans several mappings.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_rest(operation: u64, mut address: u64, mut bytes: u64) -> u64 {
+    /// Mappings that one buffer may span besides the first; what lies behind is unclassified.
+    const MORE: usize = 16;
+    let operation = Operation(operation);
+    let task = Task::current();
+    let Some(ledger) = account::ledger_of(task) else { return 0 };
+    for _ in 0..MORE {
+        let found = buffer::look_up(task, ledger, address);
+        let here = bytes.min(found.end.wrapping_sub(address));
+        piece(ledger, operation, found.endpoint, here);
+        address += here;
+        bytes -= here;
+        if bytes == 0 {
+            return 0;
+        }
+    }
+    piece(ledger, operation, CODE_UNKNOWN, bytes);
+    0
+}
+
+/// Counts bytes of an operation in a buffer of a known kind.
+#[inline(always)]
+fn piece(ledger: &mut ThreadLedger, operation: Operation, near: u8, bytes: u64) {
+    let far = operation.far();
+    let cell = if far == CODE_UNKNOWN {
+        CELL_NO_DESCRIPTOR
+    } else if near == CODE_UNKNOWN {
+        CELL_NO_BUFFER
+    } else if operation.is(Operation::INWARDS) {
+        maps::entry(&TABLE, table_index(operation.mechanism(), far, near))
+    } else {
+        maps::entry(&TABLE, table_index(operation.mechanism(), near, far))
+    };
+    account::count(ledger, cell, u64::from(!operation.is(Operation::COUNTED)), bytes);
+}
+
+/// Counts an operation between two descriptors.
+#[inline(always)]
+fn between(ledger: &mut ThreadLedger, mechanism: Mechanism, source: u64, sink: u64, bytes: u64) {
+    let source = endpoint::of_descriptor(source) as u8;
+    let sink = endpoint::of_descriptor(sink) as u8;
+    count_between(ledger, mechanism as u8, source, sink, bytes);
+}
+
+#[inline(always)]
+fn count_between(ledger: &mut ThreadLedger, mechanism: u8, source: u8, sink: u8, bytes: u64) {
+    let cell = if source == CODE_UNKNOWN || sink == CODE_UNKNOWN {
+        CELL_NO_DESCRIPTOR
+    } else {
+        maps::entry(&TABLE, table_index(mechanism, source, sink))
+    };
+    account::count(ledger, cell, 1, bytes);
+}
+
+/// Counts an mmap call of a file and the bytes it asked for.
+#[inline(always)]
+fn mmap(ledger: &mut ThreadLedger, args: &Arguments) {
+    if args.get(3) & MAP_ANONYMOUS != 0 {
+        return;
+    }
+    let far = endpoint::of_descriptor(args.get(4)) as u8;
+    if far == Endpoint::File as u8 || far == Endpoint::Disk as u8 {
+        count_between(ledger, Mechanism::Mmap as u8, Endpoint::File as u8, Endpoint::Mapping as u8, args.get(1));
+    }
+}

@@ -1,0 +1,98 @@
+//! Calls that may share blocks instead of copying bytes: FICLONE, FICLONERANGE, copy_file_range.
+
+use zc_common::config::CODE_UNKNOWN;
+use zc_common::path::{Endpoint, Mechanism};
+use zc_common::record::{CELL_NO_DESCRIPTOR, ThreadLedger};
+
+use super::{Arguments, between, count_between};
+use crate::kernel::{self, Task, read_user};
+use crate::maps::offset;
+use crate::{account, endpoint};
+
+// include/uapi/linux/fs.h, v6.1.
+const FICLONE: u32 = 0x4004_9409;
+const FICLONERANGE: u32 = 0x4020_940d;
+
+/// Counts a successful ioctl if it is a clone.
+#[inline(always)]
+pub(super) fn ioctl(task: Task, ledger: &mut ThreadLedger, args: &Arguments) {
+    let shared = match args.get(1) as u32 {
+        FICLONE => size_from(task, args.get(2), 0),
+        FICLONERANGE => match read_user::<[u64; 4]>(args.get(2)) {
+            Some([source, start, 0, _]) => size_from(task, source, start),
+            Some([_, _, length, _]) => Some(length),
+            None => None,
+        },
+        _ => return,
+    };
+    match shared {
+        Some(bytes) => count_reflink(ledger, bytes),
+        None => account::count(ledger, CELL_NO_DESCRIPTOR, 1, 0),
+    }
+}
+
+#[inline(always)]
+fn count_reflink(ledger: &mut ThreadLedger, bytes: u64) {
+    let file = Endpoint::File as u8;
+    count_between(ledger, Mechanism::Reflink as u8, file, file, bytes);
+}
+
+/// The bytes of a descriptor's file from an offset to its end.
+#[inline(always)]
+fn size_from(task: Task, fd: u64, start: u64) -> Option<u64> {
+    let file = endpoint::file(task, fd);
+    if file == 0 {
+        return None;
+    }
+    Some(size(inode(file)?)?.saturating_sub(start))
+}
+
+#[inline(always)]
+fn inode(file: u64) -> Option<u64> {
+    kernel::read(file + offset!(file_inode))
+}
+
+#[inline(always)]
+fn size(inode: u64) -> Option<u64> {
+    kernel::read(inode + offset!(inode_size))
+}
+
+/// Counts a copy_file_range as the copy or the reflink it was.
+#[inline(always)]
+pub(super) fn copy_file_range(task: Task, ledger: &mut ThreadLedger, args: &Arguments, bytes: u64) {
+    let (source, sink) = (endpoint::file(task, args.get(0)), endpoint::file(task, args.get(2)));
+    if source == 0 || sink == 0 {
+        let unknown = CODE_UNKNOWN;
+        return count_between(ledger, Mechanism::CopyFileRange as u8, unknown, unknown, bytes);
+    }
+    let ends = (end(source, args.get(1)), end(sink, args.get(3)));
+    match is_reflink(source, sink, ends, bytes) {
+        Some(true) => count_reflink(ledger, bytes),
+        _ => between(ledger, Mechanism::CopyFileRange, args.get(0), args.get(2), bytes),
+    }
+}
+
+/// Where the call stopped: it has moved on the offset that it was given, or the file's position.
+#[inline(always)]
+fn end(file: u64, offset_at: u64) -> Option<u64> {
+    if offset_at == 0 { kernel::read(file + offset!(file_pos)) } else { read_user(offset_at) }
+}
+
+/// Whether the file system shared the blocks: it can (remap_file_range), both files are on it, and the range is made
+/// of whole blocks, but for the end of the source (vfs_copy_file_range and generic_remap_file_range_prep, fs/, v6.1).
+#[inline(always)]
+fn is_reflink(source: u64, sink: u64, ends: (Option<u64>, Option<u64>), bytes: u64) -> Option<bool> {
+    let operations: u64 = kernel::read(source + offset!(file_op))?;
+    if kernel::read::<u64>(operations + offset!(fop_remap_file_range))? == 0 {
+        return Some(false);
+    }
+    let (from, to) = (inode(source)?, inode(sink)?);
+    let sb: u64 = kernel::read(from + offset!(inode_sb))?;
+    if sb != kernel::read::<u64>(to + offset!(inode_sb))? {
+        return Some(false);
+    }
+    let mask = (1u64 << (kernel::read::<u8>(from + offset!(inode_blkbits))? & 31)) - 1;
+    let (source_end, sink_end) = (ends.0?, ends.1?);
+    let starts_whole = (source_end.wrapping_sub(bytes) | sink_end.wrapping_sub(bytes)) & mask == 0;
+    Some(starts_whole && (bytes & mask == 0 || source_end == size(from)?))
+}

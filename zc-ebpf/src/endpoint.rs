@@ -1,0 +1,195 @@
+//! What a descriptor is: file, disk, socket, pipe, device or other.
+
+use zc_common::config::{CODE_NULL_DEVICE, CODE_UNKNOWN};
+use zc_common::path::Endpoint;
+
+use crate::kernel::{self, Known, Task};
+use crate::maps::{config, offset};
+
+// include/uapi/linux/stat.h, v6.1.
+const S_IFMT: u32 = 0o170_000;
+const S_IFSOCK: u32 = 0o140_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFBLK: u32 = 0o060_000;
+const S_IFCHR: u32 = 0o020_000;
+const S_IFIFO: u32 = 0o010_000;
+
+/// `FMODE_CAN_ODIRECT` (include/linux/fs.h, v6.1): the file system takes O_DIRECT.
+const FMODE_CAN_ODIRECT: u32 = 0x0040_0000;
+/// `FMODE_WRITE` (include/linux/fs.h, v6.1).
+pub const FMODE_WRITE: u32 = 2;
+
+/// `makedev(1, minor)` as the kernel keeps it (MINORBITS is 20: include/linux/kdev_t.h, v6.1).
+const DEVICE_NULL: u32 = 1 << 20 | 3;
+const DEVICE_ZERO: u32 = 1 << 20 | 5;
+const DEVICE_FULL: u32 = 1 << 20 | 7;
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
+
+const EXT4_SUPER_MAGIC: u64 = 0xef53;
+/// `EXT4_JOURNAL_DATA_FL | EXT4_INLINE_DATA_FL` (fs/ext4/ext4.h, v6.1): such files do direct I/O through the page
+/// cache (ext4_dio_alignment and ext4_should_use_dio, fs/ext4).
+const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
+
+/// The file behind a descriptor of a task: its address, or 0 if the descriptor is closed.
+#[inline(always)]
+pub fn file(task: Task, fd: u64) -> u64 {
+    let files = task.known().follow(offset!(task_files));
+    if files.is_null() {
+        return 0;
+    }
+    let table = files.follow(offset!(files_fdt));
+    let fd = fd as u32;
+    if fd >= table.load::<u32>(offset!(fdt_max_fds)) {
+        return 0;
+    }
+    let slots: u64 = table.load(offset!(fdt_fd));
+    kernel::read::<u64>(slots + u64::from(fd) * 8).unwrap_or(0)
+}
+
+/// What a descriptor of the running task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn of_descriptor(fd: u64) -> u64 {
+    let file = file(Task::current(), fd);
+    if file == 0 {
+        return u64::from(CODE_UNKNOWN);
+    }
+    u64::from(of_file(file))
+}
+
+/// What a file is.
+#[inline(always)]
+pub fn of_file(file: u64) -> u8 {
+    let Some(inode) = kernel::read::<u64>(file + offset!(file_inode)) else { return CODE_UNKNOWN };
+    let Some(mode) = kernel::read::<u16>(inode + offset!(inode_mode)) else { return CODE_UNKNOWN };
+    match u32::from(mode) & S_IFMT {
+        S_IFREG => of_regular(file, inode),
+        S_IFSOCK => of_socket(inode),
+        S_IFIFO => Endpoint::Pipe as u8,
+        S_IFCHR => of_device(inode),
+        S_IFBLK if is_direct(file) => Endpoint::Disk as u8,
+        S_IFBLK => Endpoint::File as u8,
+        _ => Endpoint::Other as u8,
+    }
+}
+
+#[inline(always)]
+fn of_device(inode: u64) -> u8 {
+    match kernel::read::<u32>(inode + offset!(inode_rdev)) {
+        Some(DEVICE_NULL | DEVICE_ZERO | DEVICE_FULL) => CODE_NULL_DEVICE,
+        Some(_) => Endpoint::Device as u8,
+        None => CODE_UNKNOWN,
+    }
+}
+
+#[inline(always)]
+fn of_regular(file: u64, inode: u64) -> u8 {
+    let Some(sb) = kernel::read::<u64>(inode + offset!(inode_sb)) else { return CODE_UNKNOWN };
+    let Some(magic) = kernel::read::<u64>(sb + offset!(sb_magic)) else { return CODE_UNKNOWN };
+    if has_no_page_cache(magic) {
+        return Endpoint::Other as u8;
+    }
+    if is_direct(file) && reaches_disk(sb, magic, inode) {
+        return Endpoint::Disk as u8;
+    }
+    Endpoint::File as u8
+}
+
+#[inline(always)]
+fn is_direct(file: u64) -> bool {
+    let flags = kernel::read::<u32>(file + offset!(file_flags)).unwrap_or(0);
+    u64::from(flags) & config!(open_direct) != 0 && mode(file) & FMODE_CAN_ODIRECT != 0
+}
+
+/// Whether a file opened with O_DIRECT really bypasses the page cache. tmpfs takes the flag and ignores it: no block
+/// device is behind it.
+#[inline(always)]
+fn reaches_disk(sb: u64, magic: u64, inode: u64) -> bool {
+    if kernel::read::<u64>(sb + offset!(sb_bdev)).unwrap_or(0) == 0 {
+        return false;
+    }
+    if magic == EXT4_SUPER_MAGIC && offset!(ext4_vfs_inode) != 0 {
+        let flags = kernel::read::<u32>(inode - offset!(ext4_vfs_inode) + offset!(ext4_flags)).unwrap_or(0);
+        return flags & EXT4_NOT_DIRECT == 0;
+    }
+    true
+}
+
+/// Regular files that are windows into the kernel, by their file system's magic (include/uapi/linux/magic.h, v6.12).
+/// Since v6.16 eventfds and their kin are regular files of the anonymous-inode file system, too.
+#[inline(always)]
+fn has_no_page_cache(magic: u64) -> bool {
+    matches!(
+        magic as u32,
+        0x9fa0          // proc
+        | 0x6265_6572   // sysfs
+        | 0x0027_e0eb   // cgroup
+        | 0x6367_7270   // cgroup2
+        | 0x0904_1934   // anonymous inodes
+        | 0x6462_6720   // debugfs
+        | 0x7472_6163   // tracefs
+        | 0x7363_6673   // securityfs
+        | 0xf97c_ff8c   // selinuxfs
+        | 0x4341_5d53   // smackfs
+        | 0x5a3c_69f0   // apparmorfs
+        | 0xcafe_4a11   // bpffs
+        | 0x6e73_6673   // nsfs
+        | 0x5049_4446   // pidfs
+        | 0x6265_6570   // configfs
+        | 0xde5e_81e4   // efivarfs
+        | 0x6165_676c   // pstore
+        | 0x4249_4e4d   // binfmt_misc
+        | 0x0765_5821   // resctrl
+        | 0x1980_0202   // mqueue
+        | 0x6573_5543   // fusectl
+        | 0x6e66_7364   // nfsd
+        | 0x6759_6969   // rpc_pipefs
+        | 0xabba_1974   // xenfs
+    )
+}
+
+#[inline(always)]
+fn of_socket(inode: u64) -> u8 {
+    let socket = inode - offset!(socket_to_inode);
+    let Some(sock) = kernel::read::<u64>(socket + offset!(socket_sk)) else { return CODE_UNKNOWN };
+    let Some(family) = kernel::read::<u16>(sock + offset!(sock_family)) else { return CODE_UNKNOWN };
+    match family {
+        AF_UNIX => Endpoint::Unix as u8,
+        AF_INET | AF_INET6 => match kernel::read::<u16>(sock + offset!(sock_protocol)) {
+            Some(IPPROTO_TCP) => Endpoint::Tcp as u8,
+            Some(IPPROTO_UDP) => Endpoint::Udp as u8,
+            _ => Endpoint::Other as u8,
+        },
+        _ => Endpoint::Other as u8,
+    }
+}
+
+/// File systems whose regular files' mappings are memory, not a file's pages.
+#[inline(always)]
+fn is_memory(magic: u64) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+    magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC || has_no_page_cache(magic)
+}
+
+/// What memory is that maps this file: anonymous or a mapping of a regular file.
+#[inline(always)]
+pub fn of_mapped_file(file: Known, shared_or_read_only: bool) -> u8 {
+    let inode = file.follow(offset!(file_inode));
+    if u32::from(inode.load::<u16>(offset!(inode_mode))) & S_IFMT != S_IFREG || !shared_or_read_only {
+        return Endpoint::User as u8;
+    }
+    let magic = inode.follow(offset!(inode_sb)).load::<u64>(offset!(sb_magic));
+    if is_memory(magic) { Endpoint::User as u8 } else { Endpoint::Mapping as u8 }
+}
+
+/// `file.f_mode`.
+#[inline(always)]
+pub fn mode(file: u64) -> u32 {
+    kernel::read::<u32>(file + offset!(file_mode)).unwrap_or(0)
+}

@@ -1,0 +1,117 @@
+//! Reading the kernel's structures: through pointers whose type the verifier knows (a plain load), and through
+//! addresses whose type it lost (a helper call).
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+
+use crate::maps::offset;
+
+/// A pointer to a kernel structure whose type the verifier knows. Loads through it at load-time constant offsets
+/// yield such pointers again, or numbers. A bad address reads as zero (the kernel's exception table).
+#[derive(Clone, Copy)]
+pub struct Known(*const u8);
+
+impl Known {
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Self {
+        Self(pointer.cast())
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    #[inline(always)]
+    pub fn address(self) -> *const c_void {
+        self.0.cast()
+    }
+
+    /// Loads a field.
+    #[inline(always)]
+    pub fn load<T: Copy>(self, offset: u64) -> T {
+        // SAFETY: the verifier checks type and offset of each such load.
+        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast::<T>()) }
+    }
+
+    /// Loads a field that points to another structure.
+    #[inline(always)]
+    pub fn follow(self, offset: u64) -> Self {
+        Self(self.load::<*const u8>(offset))
+    }
+
+    /// The field's address, for a helper that reads it.
+    #[inline(always)]
+    pub fn field(self, offset: u64) -> u64 {
+        (self.0 as u64).wrapping_add(offset)
+    }
+}
+
+/// A `task_struct`.
+#[derive(Clone, Copy)]
+pub struct Task(Known);
+
+impl Task {
+    #[inline(always)]
+    pub fn new(task: *const c_void) -> Self {
+        Self(Known::new(task))
+    }
+
+    /// The task that runs now.
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: no arguments; always a valid task.
+        Self::new(unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut c_void {
+        self.0.address().cast_mut()
+    }
+
+    #[inline(always)]
+    pub fn known(self) -> Known {
+        self.0
+    }
+
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        self.0.load(offset!(task_tgid))
+    }
+
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        Self(self.0.follow(offset!(task_group_leader)))
+    }
+
+    /// Start in ns since boot.
+    #[inline(always)]
+    pub fn start(self) -> u64 {
+        self.0.load(offset!(task_start_boottime))
+    }
+}
+
+/// Reads kernel memory at an address; `None` if it can't be read.
+#[inline(always)]
+pub fn read<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes or fails.
+    let failed = unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void)
+    };
+    // SAFETY: written, since the helper did not fail (and it zeroes the buffer when it does).
+    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// Reads a control structure (iovec, msghdr, offset) of the calling process; never payload.
+#[inline(always)]
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes or fails.
+    let failed =
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
+    // SAFETY: written, since the helper did not fail.
+    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}

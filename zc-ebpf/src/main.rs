@@ -1,0 +1,61 @@
+//! zcprof's kernel half: the entry points. What they do is in `probes`.
+// The BPF target has atomic addition but no compare-and-swap, so `AtomicU64::fetch_add` does not exist for it.
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![expect(internal_features, reason = "the only way to BPF_ATOMIC | BPF_ADD")]
+#![no_std]
+#![no_main]
+
+mod account;
+mod buffer;
+mod classify;
+mod endpoint;
+mod kernel;
+mod maps;
+mod probes;
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    probes::sys_exit::run(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    probes::lifecycle::fork(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    probes::lifecycle::exec(ctx.arg(0), ctx.arg(2));
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    probes::lifecycle::exit(ctx.arg(0));
+    0
+}
+
+/// `bpf_iter__task` holds a pointer to the meta data and one to the task (include/linux/bpf.h, v6.1).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn iter_task(ctx: *const *const c_void) -> i32 {
+    // SAFETY: the context of an iter/task program is two pointers.
+    let (meta, task) = unsafe { (*ctx, *ctx.add(1)) };
+    probes::threads::dump(meta.cast(), task.cast())
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,140 @@
+//! Every map, and the load-time constants.
+
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::generated::bpf_task_storage_get;
+use aya_ebpf::macros::btf_map;
+use zc_common::config::{Config, SYSCALLS, TABLE as TABLE_LEN};
+use zc_common::record::{Cell, Fallback, LifecycleEvent, SharedKey, ThreadLedger};
+
+use crate::kernel::Task;
+
+/// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
+const EXITED_THREADS: usize = 65_536;
+/// Cells of the shared ledger.
+const SHARED_CELLS: usize = 65_536;
+/// Bytes of the ring of lifecycle events.
+const RING: usize = 1 << 20;
+
+/// Task storage: not in aya-ebpf 0.2.1, written after the kernel's rules for it (no key type but int, no maximum,
+/// BPF_F_NO_PREALLOC: kernel/bpf/bpf_local_storage.c, v6.1).
+#[repr(C)]
+pub struct TaskStorage<T> {
+    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the fields are placeholders for the loader and are never read.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(&self, task: Task, flags: u64) -> Option<&'static mut T> {
+        let map = core::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the map is a task storage map and the task a pointer that the verifier trusts; the value outlives
+        // the program's run.
+        unsafe { bpf_task_storage_get(map, task.as_ptr().cast(), core::ptr::null_mut(), flags).cast::<T>().as_mut() }
+    }
+
+    /// The task's value.
+    #[inline(always)]
+    pub fn get(&self, task: Task) -> Option<&'static mut T> {
+        self.lookup(task, 0)
+    }
+
+    /// The task's value, made of zeroes if it has none; `None` without memory or when interrupted in the middle.
+    #[inline(always)]
+    pub fn get_or_create(&self, task: Task) -> Option<&'static mut T> {
+        self.lookup(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    }
+}
+
+/// Each thread's own ledger.
+#[btf_map]
+pub static THREADS: TaskStorage<ThreadLedger> = TaskStorage::new();
+
+/// Ledgers of exited threads, by their id.
+#[btf_map]
+pub static EXITED: HashMap<u64, ThreadLedger, EXITED_THREADS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What is counted for a process outside its threads' ledgers, atomically.
+#[btf_map]
+pub static SHARED: HashMap<SharedKey, Cell, SHARED_CELLS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Host-wide: what found no room anywhere else.
+#[btf_map]
+pub static FALLBACK: PerCpuArray<Fallback, 1> = PerCpuArray::new();
+
+/// The ledger of threads that can't have one.
+#[btf_map]
+pub static FALLBACK_THREAD: PerCpuArray<ThreadLedger, 1> = PerCpuArray::new();
+
+/// The last thread ledger's id.
+#[btf_map]
+pub static LAST_ID: Array<u64, 1> = Array::new();
+
+/// fork, exec and exit of processes.
+#[btf_map]
+pub static EVENTS: RingBuf<LifecycleEvent, RING> = RingBuf::new();
+
+/// Load-time constants; the agent fills them in before loading.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = {
+    // SAFETY: Config is plain integers, so that zeroes are one.
+    unsafe { core::mem::zeroed() }
+};
+
+/// `Call` by system call number.
+#[unsafe(no_mangle)]
+pub static CALLS: [u8; SYSCALLS] = [0; SYSCALLS];
+
+/// The same for 32-bit calls.
+#[unsafe(no_mangle)]
+pub static COMPAT_CALLS: [u8; SYSCALLS] = [0; SYSCALLS];
+
+/// Catalogue cell by classification.
+#[unsafe(no_mangle)]
+pub static TABLE: [u8; TABLE_LEN] = [0; TABLE_LEN];
+
+/// Reads one entry of a table of load-time constants.
+#[inline(always)]
+pub fn entry<const N: usize>(table: &'static [u8; N], index: usize) -> u8 {
+    // The compiler may know that the index is in range from looking into a function that the verifier takes at its
+    // word: without this it drops the mask, and the verifier rejects the program.
+    // SAFETY: it changes nothing.
+    let index = unsafe {
+        let mut opaque = index;
+        core::arch::asm!("{0} &= -1", inout(reg) opaque, options(pure, nomem, nostack));
+        opaque
+    };
+    // SAFETY: the mask keeps the index inside (N is a power of two); volatile, because the loader changes the bytes.
+    unsafe { core::ptr::read_volatile(table.as_ptr().add(index & (N - 1))) }
+}
+
+/// Reads one field of [`CONFIG`].
+macro_rules! config {
+    ($($field:ident).+) => {
+        // SAFETY: the field is inside CONFIG; volatile, because the loader changes it.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::CONFIG.$($field).+) }
+    };
+}
+/// Reads one offset of [`CONFIG`].
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::maps::config!(offsets.$field)
+    };
+}
+pub(crate) use {config, offset};

@@ -1,0 +1,81 @@
+//! fork, exec and exit: who descends from whom, what it runs, and the fold of its threads' ledgers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, Identity, LifecycleEvent};
+
+use super::identity;
+use crate::account;
+use crate::kernel::{Known, Task};
+use crate::maps::{EVENTS, THREADS, config, offset};
+
+/// A task was made: its ledger is, too, with the process that forked it, so that the tree of descendants needs no
+/// event that could be lost.
+#[inline(always)]
+pub fn fork(parent: *const c_void, child: *const c_void) {
+    let (parent, child) = (Task::new(parent), Task::new(child));
+    let forked_by = identity::process_of(parent);
+    let is_thread = child.tgid() == forked_by.tgid;
+    if let Some(ledger) = THREADS.get_or_create(child) {
+        let origin = if is_thread { identity::parent_of(child) } else { forked_by };
+        identity::set_parent(ledger, origin);
+        ledger.identity.id = account::new_id();
+    }
+    if !is_thread {
+        send(child, EVENT_FORK, forked_by, 0);
+    }
+}
+
+/// A process executes a program.
+#[inline(always)]
+pub fn exec(task: *const c_void, binprm: *const c_void) {
+    let task = Task::new(task);
+    let filename: u64 = Known::new(binprm).load(offset!(binprm_filename));
+    send(task, EVENT_EXEC, identity::parent_of(task), filename);
+}
+
+/// A thread exits.
+#[inline(always)]
+pub fn exit(task: *const c_void) {
+    let task = Task::new(task);
+    if u64::from(task.tgid()) == config!(own_tgid) {
+        return;
+    }
+    if let Some(ledger) = THREADS.get(task) {
+        identity::fill(&mut ledger.identity, task);
+        account::fold(ledger);
+    }
+    if identity::is_group_dead(task.known()) {
+        send(task, EVENT_EXIT, identity::parent_of(task), 0);
+    }
+}
+
+/// Sends one event, or counts it as lost.
+#[inline(always)]
+fn send(task: Task, kind: u32, parent: identity::Process, filename: u64) {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        if let Some(fallback) = account::fallback() {
+            fallback.events_lost += 1;
+        }
+        return;
+    };
+    let event: *mut LifecycleEvent = entry.as_mut_ptr();
+    // SAFETY: the entry is large enough for the event, and every field of it is written.
+    unsafe {
+        (*event).kind = kind;
+        (*event).filename_len = 0;
+        let who: &mut Identity = &mut (*event).identity;
+        who.id = 0;
+        who.parent_tgid = parent.tgid;
+        who.parent_start = parent.start;
+        identity::fill(who, task);
+        (*event).filename[0] = 0;
+        if filename != 0 {
+            let into = (&raw mut (*event).filename).cast::<c_void>();
+            let read = bpf_probe_read_kernel_str(into, 256, filename as *const c_void);
+            (*event).filename_len = if read > 0 { read as u32 - 1 } else { 0 };
+        }
+    }
+    entry.submit(0);
+}

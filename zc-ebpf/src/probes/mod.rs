@@ -1,0 +1,6 @@
+//! The probes, one family per file.
+
+pub mod identity;
+pub mod lifecycle;
+pub mod sys_exit;
+pub mod threads;

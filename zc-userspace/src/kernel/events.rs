@@ -1,0 +1,103 @@
+//! Lifecycle events from the ring buffer.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use aya::maps::{MapData, RingBuf};
+use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, Identity, LifecycleEvent};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LifecycleKind {
+    /// The process was forked.
+    Fork,
+    /// It executed this file, named as the caller named it.
+    Exec(String),
+    /// Its last thread exited.
+    Exit,
+}
+
+/// One event of a process's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// The process, after the event.
+    pub identity: Identity,
+    /// What happened.
+    pub kind: LifecycleKind,
+}
+
+/// The reading end of the ring.
+pub(super) struct Events {
+    ring: RingBuf<MapData>,
+}
+
+impl Events {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring }
+    }
+
+    /// Takes all events that wait.
+    pub(super) fn drain(&mut self) -> Vec<Lifecycle> {
+        let mut all = Vec::new();
+        while let Some(item) = self.ring.next() {
+            all.extend(decode(&item));
+        }
+        all
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Lifecycle> {
+    if bytes.len() < size_of::<LifecycleEvent>() {
+        return None;
+    }
+    // SAFETY: long enough, and every bit pattern is a valid event.
+    let event = unsafe { bytes.as_ptr().cast::<LifecycleEvent>().read_unaligned() };
+    let kind = match event.kind {
+        EVENT_FORK => LifecycleKind::Fork,
+        EVENT_EXEC => {
+            let length = (event.filename_len as usize).min(event.filename.len());
+            LifecycleKind::Exec(String::from_utf8_lossy(&event.filename[..length]).into_owned())
+        }
+        EVENT_EXIT => LifecycleKind::Exit,
+        _ => return None,
+    };
+    Some(Lifecycle { identity: event.identity, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: u32, filename: &[u8]) -> Vec<u8> {
+        let mut event = LifecycleEvent {
+            identity: Identity::default(),
+            kind,
+            filename_len: filename.len() as u32,
+            filename: [0; 256],
+        };
+        event.identity.tgid = 7;
+        event.filename[..filename.len()].copy_from_slice(filename);
+        // SAFETY: a plain structure seen as bytes.
+        unsafe { std::slice::from_raw_parts((&raw const event).cast::<u8>(), size_of::<LifecycleEvent>()) }.to_vec()
+    }
+
+    #[test]
+    fn decodes_each_kind() {
+        assert_eq!(decode(&event(EVENT_FORK, b"")).unwrap().kind, LifecycleKind::Fork);
+        assert_eq!(decode(&event(EVENT_EXIT, b"")).unwrap().kind, LifecycleKind::Exit);
+        let exec = decode(&event(EVENT_EXEC, b"/bin/cat")).unwrap();
+        assert_eq!(exec.kind, LifecycleKind::Exec("/bin/cat".to_owned()));
+        assert_eq!(exec.identity.tgid, 7);
+    }
+
+    #[test]
+    fn drops_what_it_does_not_know() {
+        assert_eq!(decode(&event(99, b"")), None);
+        assert_eq!(decode(&[0; 8]), None);
+    }
+}

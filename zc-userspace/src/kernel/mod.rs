@@ -1,0 +1,16 @@
+//! The kernel's side: loading, attaching and reading the probes. The only module that imports aya.
+
+mod bpf;
+mod btf;
+mod calls;
+mod events;
+mod object;
+mod offsets;
+mod probes;
+mod read;
+mod tracer;
+
+pub use events::{Lifecycle, LifecycleKind};
+pub use probes::{ProbeStatus, kernel_release};
+pub use read::{FallbackReading, Reading, ThreadReading};
+pub use tracer::{LoadError, Options, Tracer};

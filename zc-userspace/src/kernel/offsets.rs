@@ -1,0 +1,130 @@
+//! Where the running kernel keeps what the probes read.
+
+use zc_common::config::{Offsets, SEQUENCE_AT_UNLOCK, SEQUENCE_NONE, SEQUENCE_ODD_WHILE_LOCKED};
+
+use super::btf::Btf;
+
+/// A field that the probes can't do without and this kernel lacks.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("this kernel's BTF has no field {structure}.{field}; zcprof supports Linux 6.1 and later")]
+pub struct MissingField {
+    structure: &'static str,
+    field: &'static str,
+}
+
+/// Resolves every offset.
+///
+/// # Errors
+/// If the kernel lacks a field that has no substitute.
+pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
+    let need = |structure, field| btf.offset(structure, field).ok_or(MissingField { structure, field });
+    let has = |structure, field| btf.offset(structure, field).is_some();
+    let mm_sequence = if !has("mm_struct", "mm_lock_seq") {
+        SEQUENCE_NONE
+    } else if has("mm_struct", "mm_lock_seq.sequence") {
+        SEQUENCE_ODD_WHILE_LOCKED
+    } else {
+        SEQUENCE_AT_UNLOCK
+    };
+    let registers = registers(btf)?;
+    Ok(Offsets {
+        regs_number: registers.number,
+        regs_arguments: registers.arguments,
+        regs_compat_arguments: registers.compat_arguments,
+        task_status: need("task_struct", registers.status)?,
+        compat_mask: registers.compat_mask,
+        task_tgid: need("task_struct", "tgid")?,
+        task_pid: need("task_struct", "pid")?,
+        task_flags: need("task_struct", "flags")?,
+        task_exit_state: need("task_struct", "exit_state")?,
+        task_group_leader: need("task_struct", "group_leader")?,
+        task_real_parent: need("task_struct", "real_parent")?,
+        task_start_boottime: need("task_struct", "start_boottime")?,
+        task_comm: need("task_struct", "comm")?,
+        task_files: need("task_struct", "files")?,
+        task_mm: need("task_struct", "mm")?,
+        task_signal: need("task_struct", "signal")?,
+        task_cgroups: need("task_struct", "cgroups")?,
+        signal_live: need("signal_struct", "live")?,
+        css_set_dfl_cgrp: need("css_set", "dfl_cgrp")?,
+        cgroup_kn: need("cgroup", "kn")?,
+        kernfs_id: need("kernfs_node", "id")?,
+        files_fdt: need("files_struct", "fdt")?,
+        fdt_max_fds: need("fdtable", "max_fds")?,
+        fdt_fd: need("fdtable", "fd")?,
+        file_mode: need("file", "f_mode")?,
+        file_flags: need("file", "f_flags")?,
+        file_inode: need("file", "f_inode")?,
+        file_op: need("file", "f_op")?,
+        file_pos: need("file", "f_pos")?,
+        inode_mode: need("inode", "i_mode")?,
+        inode_sb: need("inode", "i_sb")?,
+        inode_rdev: need("inode", "i_rdev")?,
+        inode_size: need("inode", "i_size")?,
+        inode_blkbits: need("inode", "i_blkbits")?,
+        sb_magic: need("super_block", "s_magic")?,
+        sb_bdev: need("super_block", "s_bdev")?,
+        fop_remap_file_range: need("file_operations", "remap_file_range")?,
+        socket_to_inode: need("socket_alloc", "vfs_inode")? - need("socket_alloc", "socket")?,
+        socket_sk: need("socket", "sk")?,
+        sock_family: need("sock", "__sk_common.skc_family")?,
+        sock_protocol: need("sock", "sk_protocol")?,
+        mm_lock_seq: btf.offset("mm_struct", "mm_lock_seq").unwrap_or(0),
+        mm_sequence,
+        vma_start: need("vm_area_struct", "vm_start")?,
+        vma_end: need("vm_area_struct", "vm_end")?,
+        vma_flags: need("vm_area_struct", "vm_flags")?,
+        vma_file: need("vm_area_struct", "vm_file")?,
+        binprm_filename: need("linux_binprm", "filename")?,
+        seq_size: need("seq_file", "size")?,
+        seq_count: need("seq_file", "count")?,
+        meta_seq: need("bpf_iter_meta", "seq")?,
+        ext4_vfs_inode: btf.offset("ext4_inode_info", "vfs_inode").unwrap_or(0),
+        ext4_flags: btf.offset("ext4_inode_info", "i_flags").unwrap_or(0),
+    })
+}
+
+struct Registers {
+    number: u64,
+    arguments: [u64; 6],
+    compat_arguments: [u64; 6],
+    status: &'static str,
+    compat_mask: u64,
+}
+
+fn all<const N: usize>(btf: &Btf<'_>, fields: [&'static str; N]) -> Result<[u64; N], MissingField> {
+    let mut offsets = [0; N];
+    for (offset, field) in offsets.iter_mut().zip(fields) {
+        *offset = btf.offset("pt_regs", field).ok_or(MissingField { structure: "pt_regs", field })?;
+    }
+    Ok(offsets)
+}
+
+/// The system-call conventions (arch/x86/entry, v6.1): 64-bit calls pass their arguments in rdi, rsi, rdx, r10, r8, r9,
+/// 32-bit ones in ebx, ecx, edx, esi, edi, ebp; `TS_COMPAT` marks the latter.
+#[cfg(target_arch = "x86_64")]
+fn registers(btf: &Btf<'_>) -> Result<Registers, MissingField> {
+    Ok(Registers {
+        number: all(btf, ["orig_ax"])?[0],
+        arguments: all(btf, ["di", "si", "dx", "r10", "r8", "r9"])?,
+        compat_arguments: all(btf, ["bx", "cx", "dx", "si", "di", "bp"])?,
+        status: "thread_info.status",
+        compat_mask: 2,
+    })
+}
+
+/// arch/arm64/include/asm/ptrace.h, v6.1: at sys_exit x0 holds the result, and orig_x0 the first argument; `TIF_32BIT`
+/// is bit 22 of the thread's flags.
+#[cfg(target_arch = "aarch64")]
+fn registers(btf: &Btf<'_>) -> Result<Registers, MissingField> {
+    let [first] = all(btf, ["orig_x0"])?;
+    let [regs] = all(btf, ["regs"])?;
+    let arguments = [first, regs + 8, regs + 16, regs + 24, regs + 32, regs + 40];
+    Ok(Registers {
+        number: all(btf, ["syscallno"])?[0],
+        arguments,
+        compat_arguments: arguments,
+        status: "thread_info.flags",
+        compat_mask: 1 << 22,
+    })
+}

@@ -1,0 +1,195 @@
+//! One consistent reading of everything the kernel half has counted.
+//!
+//! The protocol that makes it exact under exits is in docs/protocol.md: threads first, then the exited ones, joined by
+//! the ledgers' ids; the kernel marks a ledger as folded only after its copy is in the map of exited threads.
+
+use std::collections::HashSet;
+use std::io::{self, Read as _};
+use std::os::fd::BorrowedFd;
+
+use zc_common::record::{
+    CELL_FREE, CELLS, Cell, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
+};
+
+use super::bpf::{self, Batch};
+
+/// One thread's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadReading {
+    /// Who it is.
+    pub identity: Identity,
+    /// sys_exit events seen.
+    pub system_calls: u64,
+    /// Payload by catalogue cell; `None` for a thread that has made no call since the probes were attached.
+    pub cells: Option<ThreadCells>,
+}
+
+impl ThreadReading {
+    /// The used cells.
+    pub fn used(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
+        self.cells.iter().flat_map(|all| {
+            let used = all.owners.iter().zip(&all.cells).filter(|(owner, _)| **owner != CELL_FREE);
+            used.map(|(&owner, &cell)| (owner, cell))
+        })
+    }
+}
+
+/// What could be counted for no process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FallbackReading {
+    /// sys_exit events.
+    pub system_calls: u64,
+    /// Lifecycle events that the ring had no room for.
+    pub events_lost: u64,
+    /// Exited threads whose ledgers found the map of exited threads full.
+    pub threads: u64,
+    /// Payload by catalogue cell.
+    pub cells: Vec<(u8, Cell)>,
+}
+
+/// Everything, once.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Threads that live.
+    pub threads: Vec<ThreadReading>,
+    /// Threads that have exited since the last reading; none of them is in `threads`.
+    pub exited: Vec<ThreadReading>,
+    /// What was counted for processes outside their threads' ledgers: totals, not news.
+    pub shared: Vec<(SharedKey, Cell)>,
+    /// Host-wide.
+    pub fallback: FallbackReading,
+}
+
+/// Reads threads, then exited ones.
+pub(super) fn threads(iterator: BorrowedFd<'_>, exited: BorrowedFd<'_>) -> io::Result<Reading> {
+    let mut bytes = Vec::with_capacity(1 << 16);
+    bpf::open_iterator(iterator)?.read_to_end(&mut bytes)?;
+    let mut threads = decode(&bytes)?;
+    let exited: Vec<_> = bpf::read_hash::<u64, ThreadLedger>(exited, Batch::Take, EMPTY_LEDGER)?
+        .into_iter()
+        .map(|(_, ledger)| ThreadReading {
+            identity: ledger.identity,
+            system_calls: ledger.system_calls,
+            cells: Some(ledger.counters),
+        })
+        .collect();
+    let gone: HashSet<u64> = exited.iter().map(|thread| thread.identity.id).collect();
+    threads.retain(|thread| thread.identity.id == 0 || !gone.contains(&thread.identity.id));
+    Ok(Reading { threads, exited, ..Reading::default() })
+}
+
+/// Reads the shared ledger.
+pub(super) fn shared(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Cell)>> {
+    bpf::read_hash(map, Batch::Copy, Cell::default())
+}
+
+const EMPTY_CELLS: ThreadCells =
+    ThreadCells { owners: [CELL_FREE; THREAD_CELLS], cells: [Cell { operations: 0, bytes: 0 }; THREAD_CELLS] };
+
+const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
+    identity: Identity {
+        id: 0,
+        process_start: 0,
+        parent_start: 0,
+        cgroup: 0,
+        tgid: 0,
+        tid: 0,
+        parent_tgid: 0,
+        flags: 0,
+        comm: [0; 16],
+    },
+    system_calls: 0,
+    folded: 0,
+    vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
+    counters: EMPTY_CELLS,
+};
+
+fn decode(mut bytes: &[u8]) -> io::Result<Vec<ThreadReading>> {
+    let mut threads = Vec::with_capacity(bytes.len() / size_of::<ThreadHead>());
+    while !bytes.is_empty() {
+        let head: ThreadHead = take(&mut bytes)?;
+        let cells = if head.has_cells != 0 { Some(take::<ThreadCells>(&mut bytes)?) } else { None };
+        threads.push(ThreadReading { identity: head.identity, system_calls: head.system_calls, cells });
+    }
+    Ok(threads)
+}
+
+/// Takes one record off the front. `T` is one of the plain integer structures of `zc_common::record`.
+fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
+    let Some((record, rest)) = bytes.split_at_checked(size_of::<T>()) else {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the thread iterator ended within a record"));
+    };
+    *bytes = rest;
+    // SAFETY: the record has T's size, and every bit pattern is a valid T.
+    Ok(unsafe { record.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Sums the fallbacks of all CPUs: cells of `FALLBACK`, and the ledgers of `FALLBACK_THREAD`.
+pub(super) fn sum_fallback<'a>(
+    cpus: impl Iterator<Item = &'a Fallback>,
+    ledgers: impl Iterator<Item = &'a ThreadLedger>,
+) -> FallbackReading {
+    let mut sum = FallbackReading::default();
+    let mut cells = vec![Cell::default(); CELLS];
+    let mut add = |cell: usize, more: &Cell| {
+        cells[cell].operations += more.operations;
+        cells[cell].bytes += more.bytes;
+    };
+    for cpu in cpus {
+        sum.system_calls += cpu.system_calls;
+        sum.events_lost += cpu.events_lost;
+        sum.threads += cpu.threads;
+        for (cell, more) in cpu.cells.iter().enumerate() {
+            add(cell, more);
+        }
+    }
+    for ledger in ledgers {
+        sum.system_calls += ledger.system_calls;
+        for (&owner, more) in ledger.counters.owners.iter().zip(&ledger.counters.cells) {
+            add(usize::from(owner), more);
+        }
+    }
+    sum.cells = (0..=u8::MAX).zip(cells).filter(|(_, cell)| *cell != Cell::default()).collect();
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<T>(value: &T) -> &[u8] {
+        // SAFETY: a plain structure seen as bytes.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+
+    #[test]
+    fn decodes_threads_with_and_without_cells() {
+        let mut head = ThreadHead { system_calls: 3, has_cells: 0, ..ThreadHead::default() };
+        let mut bytes = bytes_of(&head).to_vec();
+        head.has_cells = 1;
+        bytes.extend_from_slice(bytes_of(&head));
+        let mut cells = EMPTY_CELLS;
+        cells.owners[2] = 9;
+        cells.cells[2] = Cell { operations: 1, bytes: 5 };
+        bytes.extend_from_slice(bytes_of(&cells));
+        let threads = decode(&bytes).unwrap();
+        assert_eq!(threads.len(), 2);
+        assert_eq!(threads[0].used().count(), 0);
+        assert_eq!(threads[1].used().collect::<Vec<_>>(), [(9, Cell { operations: 1, bytes: 5 })]);
+        assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn sums_fallbacks() {
+        let mut cpu =
+            Fallback { system_calls: 1, events_lost: 2, threads: 3, reserved: 0, cells: [Cell::default(); CELLS] };
+        cpu.cells[7] = Cell { operations: 1, bytes: 10 };
+        let mut ledger = EMPTY_LEDGER;
+        ledger.system_calls = 5;
+        ledger.counters.owners[0] = 7;
+        ledger.counters.cells[0] = Cell { operations: 2, bytes: 30 };
+        let sum = sum_fallback([cpu, cpu].iter(), [ledger].iter());
+        assert_eq!((sum.system_calls, sum.events_lost, sum.threads), (7, 4, 6));
+        assert_eq!(sum.cells, [(7, Cell { operations: 4, bytes: 50 })]);
+    }
+}

@@ -1,0 +1,245 @@
+//! Loading and attaching the probes, and reading what they count.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::programs::{BtfTracePoint, Iter};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use zc_common::config::{Config, table};
+use zc_common::path::Row;
+use zc_common::record::{Fallback, ThreadLedger};
+
+use super::btf::{Btf, Malformed};
+use super::events::{Events, Lifecycle};
+use super::offsets::MissingField;
+use super::probes::ProbeStatus;
+use super::read::{self, Reading};
+use super::{bpf, calls, object, offsets};
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// What a tracer counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The catalogue.
+    pub rows: &'a [Row],
+    /// Whether the calling process itself is left out, as it must be for a tracer that runs on.
+    pub exclude_self: bool,
+}
+
+/// Why tracing can't start. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The process may not load programs.
+    #[error(
+        "not permitted to load the probes: needs CAP_BPF and CAP_PERFMON; run as root, or `setcap cap_bpf,cap_perfmon+ep` on the binary"
+    )]
+    NotPermitted,
+    /// The kernel has no BTF.
+    #[error(
+        "can't read {BTF_PATH} ({0}): needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's, Fedora's and Ubuntu's are"
+    )]
+    NoBtf(std::io::Error),
+    /// The kernel's BTF can't be parsed.
+    #[error("can't read this kernel's {BTF_PATH}: {0}")]
+    BadBtf(#[from] Malformed),
+    /// The kernel is too old or built otherwise.
+    #[error(transparent)]
+    MissingField(#[from] MissingField),
+    /// The object's file.
+    #[error("can't read the eBPF object {path} that {} names: {error}", object::OBJECT_VARIABLE)]
+    Object {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The object can't be loaded.
+    #[error("can't load the eBPF object: {0}")]
+    Load(String),
+    /// The kernel refused a probe.
+    #[error("this kernel refused the probe {probe}: {reason}")]
+    Refused {
+        /// Its name.
+        probe: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Reading the first time failed.
+    #[error("can't read the ledger: {0}")]
+    Read(#[from] std::io::Error),
+}
+
+/// Loaded and attached probes. Dropping it detaches them.
+pub struct Tracer {
+    /// Holds the programs, maps and links.
+    ebpf: Ebpf,
+    iterator: OwnedFd,
+    events: Events,
+    probes: Vec<ProbeStatus>,
+}
+
+/// The tracepoint programs, in the order in which they are attached: forks before system calls, so that a ledger made
+/// in between has its parent; the exit last, so that whatever has a ledger is folded.
+const TRACEPOINTS: [(&str, &str); 4] = [
+    ("sched_process_exit", "the fold of exiting threads' ledgers"),
+    ("sched_process_fork", "descendants"),
+    ("sched_process_exec", "executed files"),
+    ("sys_exit", "every path of a system call, mode_switches.system_calls"),
+];
+
+impl Tracer {
+    /// Loads the probes and attaches them to every process.
+    ///
+    /// # Errors
+    /// If the kernel or the process's privileges do not suffice; nothing stays attached then.
+    pub fn load(options: &Options<'_>) -> Result<Self, LoadError> {
+        let data = std::fs::read(BTF_PATH).map_err(LoadError::NoBtf)?;
+        let offsets = offsets::resolve(&Btf::parse(&data)?)?;
+        let own_tgid = if options.exclude_self { u64::from(std::process::id()) } else { 0 };
+        let config = Config { own_tgid, open_direct: libc::O_DIRECT as u64, offsets };
+        let mut ebpf = load_object(&config, options.rows)?;
+        let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
+        let mut probes = Vec::new();
+        for (name, provides) in TRACEPOINTS {
+            attach(&mut ebpf, name, &btf).map_err(|reason| LoadError::Refused { probe: name, reason })?;
+            probes.push(ProbeStatus { name, attached: true, reason: None, minimum_kernel: "6.1", provides });
+        }
+        let iterator =
+            link_iterator(&mut ebpf, &btf).map_err(|reason| LoadError::Refused { probe: "iter_task", reason })?;
+        let provides = "reading the threads' ledgers";
+        probes.push(ProbeStatus { name: "iter_task", attached: true, reason: None, minimum_kernel: "6.1", provides });
+        probes.extend(ProbeStatus::not_in_this_build());
+        let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
+        Ok(Self { ebpf, iterator, events, probes })
+    }
+
+    /// What became of each probe.
+    #[must_use]
+    pub fn probes(&self) -> &[ProbeStatus] {
+        &self.probes
+    }
+
+    /// Reads everything counted so far. Exited threads are handed out once.
+    ///
+    /// # Errors
+    /// If the kernel refuses a read, for which no cause is known while the tracer lives.
+    pub fn read(&mut self) -> std::io::Result<Reading> {
+        let mut reading = read::threads(self.iterator.as_fd(), self.fd("EXITED")?.fd().as_fd())?;
+        reading.shared = read::shared(self.fd("SHARED")?.fd().as_fd())?;
+        let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
+        let ledgers: PerCpuArray<_, PlainLedger> = self.map("FALLBACK_THREAD")?;
+        let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
+        let ledgers: PerCpuValues<_> = ledgers.get(&0, 0).map_err(std::io::Error::other)?;
+        reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0), ledgers.iter().map(|one| &one.0));
+        Ok(reading)
+    }
+
+    /// Takes the lifecycle events that wait.
+    pub fn events(&mut self) -> Vec<Lifecycle> {
+        self.events.drain()
+    }
+
+    /// A descriptor that polls readable when lifecycle events wait.
+    #[must_use]
+    pub fn events_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+
+    fn fd(&self, name: &str) -> std::io::Result<&MapData> {
+        match self.ebpf.map(name) {
+            Some(Map::HashMap(data)) => Ok(data),
+            _ => Err(std::io::Error::other(format!("the eBPF object has no hash map {name}"))),
+        }
+    }
+
+    fn map<'a, M: TryFrom<&'a Map, Error = aya::maps::MapError>>(&'a self, name: &str) -> std::io::Result<M> {
+        let map = self.ebpf.map(name).ok_or_else(|| std::io::Error::other(format!("no map {name}")))?;
+        M::try_from(map).map_err(std::io::Error::other)
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainFallback(Fallback);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainFallback {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainLedger(ThreadLedger);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainLedger {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainConfig(Config);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainConfig {}
+
+fn load_object(config: &Config, rows: &[Row]) -> Result<Ebpf, LoadError> {
+    let bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
+    let config = PlainConfig(*config);
+    let (native, compat, table) = (calls::native(), calls::compat(), table(rows));
+    EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::empty())
+        .allow_unsupported_maps()
+        .override_global("CONFIG", &config, true)
+        .override_global("CALLS", &native, true)
+        .override_global("COMPAT_CALLS", &compat, true)
+        .override_global("TABLE", &table, true)
+        .load(&bytes)
+        .map_err(|error| match errno(&error) {
+            Some(libc::EPERM) => LoadError::NotPermitted,
+            _ => LoadError::Load(chain(&error)),
+        })
+}
+
+fn attach(ebpf: &mut Ebpf, name: &'static str, btf: &aya::Btf) -> Result<(), String> {
+    let program = ebpf.program_mut(name).ok_or("the eBPF object lacks it")?;
+    let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
+    program.load(name, btf).map_err(|error| chain(&error))?;
+    program.attach().map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+fn link_iterator(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<OwnedFd, String> {
+    let program = ebpf.program_mut("iter_task").ok_or("the eBPF object lacks it")?;
+    let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
+    program.load("task", btf).map_err(|error| chain(&error))?;
+    let fd = program.fd().map_err(|error| chain(&error))?;
+    bpf::link_iterator(fd.as_fd()).map_err(|error| error.to_string())
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>, LoadError> {
+    let map = ebpf.take_map(name).ok_or_else(|| LoadError::Load(format!("the eBPF object lacks the map {name}")))?;
+    RingBuf::try_from(map).map_err(|error| LoadError::Load(chain(&error)))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The system error at the root of an error.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = error.source();
+    }
+    None
+}
