@@ -1,0 +1,82 @@
+//! The agent: a tracer and a ledger, and the one way to bring the ledger up to date. Commands and daemon share it.
+
+mod privileges;
+mod procfs;
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::kernel::{LoadError, Options, ProbeStatus, Tracer};
+use crate::ledger::{Ledger, Settings, Snapshot};
+use crate::model::Catalogue;
+
+pub use privileges::drop_capabilities;
+pub use procfs::Procfs;
+
+/// Probes attached to every process, and the totals of what they count. Dropping it detaches them.
+pub struct Agent {
+    catalogue: Catalogue,
+    probes: Vec<ProbeStatus>,
+    state: Mutex<State>,
+}
+
+struct State {
+    tracer: Tracer,
+    ledger: Ledger,
+}
+
+impl Agent {
+    /// Loads and attaches the probes, which from then on count everything but the calling process, and takes stock of
+    /// the processes that run.
+    ///
+    /// # Errors
+    /// If tracing can't start here; nothing stays attached then.
+    pub fn start(catalogue: Catalogue, settings: Settings) -> Result<Self, LoadError> {
+        let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true })?;
+        let agent = Self {
+            catalogue,
+            probes: tracer.probes().to_vec(),
+            state: Mutex::new(State { tracer, ledger: Ledger::new(settings) }),
+        };
+        agent.observe()?;
+        Ok(agent)
+    }
+
+    /// The catalogue in use.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// What became of each probe.
+    pub fn probes(&self) -> &[ProbeStatus] {
+        &self.probes
+    }
+
+    /// Reads what the kernel has counted and returns the totals: all that happened before the call is in them.
+    ///
+    /// # Errors
+    /// If the kernel refuses a read.
+    pub fn observe(&self) -> io::Result<Snapshot> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { tracer, ledger } = &mut *state;
+        let taken = Instant::now();
+        // Events first: a process that they announce is in the reading, or has exited.
+        ledger.apply_events(tracer.events(), &Procfs);
+        ledger.apply(tracer.read()?, taken, &Procfs);
+        Ok(ledger.snapshot(taken, taken.elapsed()))
+    }
+
+    /// Takes lifecycle events off the ring, so that it does not fill between readings.
+    pub fn drain_events(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { tracer, ledger } = &mut *state;
+        ledger.apply_events(tracer.events(), &Procfs);
+    }
+}
+
+/// How a command that asks once keeps its ledger: nothing is forgotten while it runs.
+pub const ONE_SHOT: Settings = Settings { group_by: crate::ledger::GroupBy::Comm, max_groups: 0, retain: None };
+
+/// How long an event may wait in the ring.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,118 @@
+//! Sums of operations and bytes by catalogue cell.
+
+use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, Cell};
+
+/// What was counted for a thread, process or group: system calls, and operations and bytes by catalogue cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// sys_exit events.
+    pub system_calls: u64,
+    /// Sorted by cell; none is zero.
+    cells: Vec<(u8, Cell)>,
+}
+
+impl Counters {
+    /// Nothing but system calls.
+    #[must_use]
+    pub fn with_calls(system_calls: u64) -> Self {
+        Self { system_calls, cells: Vec::new() }
+    }
+
+    /// Adds to one cell.
+    pub fn add_cell(&mut self, cell: u8, more: Cell) {
+        if more == Cell::default() {
+            return;
+        }
+        match self.cells.binary_search_by_key(&cell, |(owner, _)| *owner) {
+            Ok(at) => {
+                let sum = &mut self.cells[at].1;
+                sum.operations += more.operations;
+                sum.bytes += more.bytes;
+            }
+            Err(at) => self.cells.insert(at, (cell, more)),
+        }
+    }
+
+    /// Adds everything of another.
+    pub fn add(&mut self, more: &Self) {
+        self.system_calls += more.system_calls;
+        for &(cell, counters) in &more.cells {
+            self.add_cell(cell, counters);
+        }
+    }
+
+    /// What this has more than an earlier state; never less than zero.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut more = Self { system_calls: self.system_calls.saturating_sub(earlier.system_calls), cells: Vec::new() };
+        for &(cell, now) in &self.cells {
+            let then = earlier.get(cell);
+            let difference = Cell {
+                operations: now.operations.saturating_sub(then.operations),
+                bytes: now.bytes.saturating_sub(then.bytes),
+            };
+            if difference != Cell::default() {
+                more.cells.push((cell, difference));
+            }
+        }
+        more
+    }
+
+    /// One cell.
+    #[must_use]
+    pub fn get(&self, cell: u8) -> Cell {
+        self.cells
+            .binary_search_by_key(&cell, |(owner, _)| *owner)
+            .map_or_else(|_| Cell::default(), |at| self.cells[at].1)
+    }
+
+    /// All cells that are not zero, in the catalogue's order.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
+        self.cells.iter().copied()
+    }
+
+    /// What could not be resolved: descriptors, buffers, combinations without a row.
+    #[must_use]
+    pub fn unclassified(&self) -> Cell {
+        let mut sum = Cell::default();
+        for cell in [CELL_NO_DESCRIPTOR, CELL_NO_BUFFER, CELL_NO_ROW] {
+            let Cell { operations, bytes } = self.get(cell);
+            sum.operations += operations;
+            sum.bytes += bytes;
+        }
+        sum
+    }
+
+    /// Whether nothing was counted at all.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.system_calls == 0 && self.cells.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn counters() -> impl Strategy<Value = Counters> {
+        let cells = prop::collection::vec((any::<u8>(), 0..1000_u64, 0..1_000_000_u64), 0..20);
+        (0..1000_u64, cells).prop_map(|(system_calls, cells)| {
+            let mut counters = Counters::with_calls(system_calls);
+            for (cell, operations, bytes) in cells {
+                counters.add_cell(cell, Cell { operations, bytes });
+            }
+            counters
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn since_undoes_add(a in counters(), b in counters()) {
+            let mut sum = a.clone();
+            sum.add(&b);
+            prop_assert_eq!(sum.since(&a), b);
+            prop_assert!(a.since(&sum).is_zero());
+        }
+    }
+}

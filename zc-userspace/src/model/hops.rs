@@ -1,0 +1,160 @@
+//! The catalogue in use: cells to paths, and payload to hops.
+
+use std::collections::BTreeMap;
+
+use zc_common::hop::{Direction, Hop, Mover};
+use zc_common::path::{Condition, PathId, ROWS, Row};
+use zc_common::record::{Cell, FIRST_ROW_CELL};
+
+use crate::ledger::Counters;
+
+/// The rows that classification and model use: the catalogue proper, or a test's mutation of it.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    rows: Vec<Row>,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self { rows: ROWS.to_vec() }
+    }
+}
+
+/// What one path carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathTotals {
+    /// System calls that moved bytes on it.
+    pub operations: u64,
+    /// Payload bytes (peeked ones are not payload).
+    pub bytes: u64,
+    /// Bytes by hop: every one modelled from the payload and the path's row.
+    pub hops: BTreeMap<Hop, u64>,
+}
+
+impl PathTotals {
+    fn moved_by(&self, wanted: impl Fn(Mover) -> bool) -> u64 {
+        self.hops.iter().filter(|(hop, _)| wanted(hop.mover)).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes that the CPU copied.
+    #[must_use]
+    pub fn copied(&self) -> u64 {
+        self.moved_by(|mover| matches!(mover, Mover::Cpu(_)))
+    }
+
+    /// Bytes that the CPU copied in one direction.
+    #[must_use]
+    pub fn copied_in(&self, direction: Direction) -> u64 {
+        self.moved_by(|mover| mover == Mover::Cpu(direction))
+    }
+
+    /// Bytes that were handed over by reference.
+    #[must_use]
+    pub fn referenced(&self) -> u64 {
+        self.moved_by(|mover| mover == Mover::Reference)
+    }
+}
+
+impl Catalogue {
+    /// Other rows than the catalogue's own: for tests of what notices a wrong row.
+    #[must_use]
+    pub fn of(rows: Vec<Row>) -> Self {
+        Self { rows }
+    }
+
+    /// The rows.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The row of a cell; none for the reserved ones.
+    #[must_use]
+    pub fn row(&self, cell: u8) -> Option<&Row> {
+        self.rows.get(usize::from(cell.checked_sub(FIRST_ROW_CELL)?))
+    }
+
+    /// The cell of a path under a condition.
+    #[must_use]
+    pub fn cell(&self, id: PathId, condition: Condition) -> Option<u8> {
+        let at = self.rows.iter().position(|row| row.id() == id && row.condition == condition)?;
+        u8::try_from(at).ok()?.checked_add(FIRST_ROW_CELL)
+    }
+
+    /// Every path that counted anything, with its payload and hops.
+    #[must_use]
+    pub fn paths(&self, counters: &Counters) -> BTreeMap<PathId, PathTotals> {
+        let mut paths: BTreeMap<PathId, PathTotals> = BTreeMap::new();
+        for (cell, Cell { operations, bytes }) in counters.iter() {
+            let Some(row) = self.row(cell) else { continue };
+            if row.condition == Condition::Asked {
+                continue;
+            }
+            let path = paths.entry(row.id()).or_default();
+            path.operations += operations;
+            path.bytes += if row.is_payload() { bytes } else { 0 };
+            for hop in row.hops {
+                *path.hops.entry(*hop).or_default() += bytes;
+            }
+        }
+        paths
+    }
+
+    /// mmap calls of files and the bytes that they asked for.
+    #[must_use]
+    pub fn mmap_asked(&self, counters: &Counters) -> Cell {
+        let asked =
+            counters.iter().filter(|(cell, _)| self.row(*cell).is_some_and(|r| r.condition == Condition::Asked));
+        asked.fold(Cell::default(), |sum, (_, cell)| Cell {
+            operations: sum.operations + cell.operations,
+            bytes: sum.bytes + cell.bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(cells: &[(&str, Condition, u64, u64)]) -> BTreeMap<PathId, PathTotals> {
+        let catalogue = Catalogue::default();
+        let mut counters = Counters::default();
+        for &(id, condition, operations, bytes) in cells {
+            let cell = catalogue.cell(PathId::parse(id).unwrap(), condition).unwrap();
+            counters.add_cell(cell, Cell { operations, bytes });
+        }
+        catalogue.paths(&counters)
+    }
+
+    #[test]
+    fn a_peek_copies_but_is_no_payload() {
+        let paths =
+            counted(&[("read:tcp:user", Condition::Always, 1, 100), ("read:tcp:user", Condition::Peek, 2, 100)]);
+        let path = &paths[&PathId::parse("read:tcp:user").unwrap()];
+        assert_eq!((path.operations, path.bytes, path.copied()), (3, 100, 200));
+    }
+
+    #[test]
+    fn dev_null_takes_without_a_copy() {
+        let paths = counted(&[("write:user:device", Condition::NullSink, 1, 100)]);
+        let path = &paths[&PathId::parse("write:user:device").unwrap()];
+        assert_eq!((path.bytes, path.copied()), (100, 0));
+    }
+
+    #[test]
+    fn a_disk_to_socket_sendfile_is_dma_then_reference() {
+        let paths = counted(&[("sendfile:disk:tcp", Condition::Always, 1, 100)]);
+        let path = &paths[&PathId::parse("sendfile:disk:tcp").unwrap()];
+        assert_eq!((path.copied(), path.referenced(), path.hops.len()), (0, 100, 2));
+    }
+
+    #[test]
+    fn mmap_asked_is_not_a_path_that_moved() {
+        let catalogue = Catalogue::default();
+        let mut counters = Counters::default();
+        let cell = catalogue.cell(PathId::parse("mmap:file:mapping").unwrap(), Condition::Asked).unwrap();
+        counters.add_cell(cell, Cell { operations: 2, bytes: 8192 });
+        assert!(catalogue.paths(&counters).is_empty());
+        assert_eq!(catalogue.mmap_asked(&counters), Cell { operations: 2, bytes: 8192 });
+    }
+}

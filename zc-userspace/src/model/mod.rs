@@ -1,0 +1,12 @@
+//! The copy model: from payload by path to copied, referenced and DMA bytes. Pure.
+
+mod hops;
+mod profile;
+mod verify;
+
+pub use hops::{Catalogue, PathTotals};
+pub use profile::{
+    Basis, ContextSwitches, CopiedBytes, DmaBytes, HopBytes, Lost, MmapAsked, ModeSwitches, PageCacheBytes, PageFaults,
+    PassThrough, PathProfile, ProcessInfo, Profile, profile,
+};
+pub use verify::{Claim, Verdict, Verification};

@@ -1,0 +1,357 @@
+//! A copy profile: what the contract's JSON holds for one process or several.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zc_common::hop::Direction;
+use zc_common::path::{Endpoint, PathId};
+
+use super::hops::{Catalogue, PathTotals};
+use crate::ledger::{Counters, Process};
+
+/// How a figure was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// From the path's row in the catalogue, applied to observed payload.
+    Modelled,
+    /// A probe saw the bytes move.
+    Observed,
+}
+
+/// A process of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProcessInfo {
+    /// Process id.
+    pub pid: u32,
+    /// Start in ns since boot.
+    pub tgid_start: u64,
+    /// The leader's command name.
+    pub comm: String,
+    /// The executed file; null if unknown.
+    pub exe: Option<String>,
+    /// The cgroup's path; null if unknown.
+    pub cgroup: Option<String>,
+    /// The systemd unit; null if in none.
+    pub unit: Option<String>,
+    /// The container's id; null if in none.
+    pub container: Option<String>,
+    /// Whether it has exited.
+    pub exited: bool,
+}
+
+/// Bytes along one hop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HopBytes {
+    /// Where the bytes came from: disk, page_cache, user, pipe, socket_buffer, nic, peer, kernel.
+    pub from: String,
+    /// Where they went.
+    pub to: String,
+    /// cpu, dma or reference.
+    pub mover: String,
+    /// How many.
+    pub bytes: u64,
+    /// Observed or modelled.
+    pub basis: Basis,
+}
+
+/// What one path carried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PathProfile {
+    /// `mechanism:source:sink`.
+    pub id: String,
+    /// The call.
+    pub mechanism: String,
+    /// Where the bytes came from.
+    pub source: String,
+    /// Where they went.
+    pub sink: String,
+    /// System calls that moved bytes.
+    pub operations: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Sum over the CPU hops.
+    pub copied_bytes: u64,
+    /// Sum over the reference hops.
+    pub referenced_bytes: u64,
+    /// Observed only if all hops are.
+    pub basis: Basis,
+    /// How the bytes hopped.
+    pub hops: Vec<HopBytes>,
+}
+
+/// Bytes that the CPU copied, by direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopiedBytes {
+    /// Kernel to user.
+    pub to_user: u64,
+    /// User to kernel.
+    pub from_user: u64,
+    /// Within the kernel.
+    pub in_kernel: u64,
+}
+
+impl CopiedBytes {
+    /// All directions.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.to_user + self.from_user + self.in_kernel
+    }
+}
+
+/// Bytes moved by devices; null where no probe sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DmaBytes {
+    /// Disk to memory.
+    pub disk_read: Option<u64>,
+    /// Memory to disk.
+    pub disk_write: Option<u64>,
+    /// Memory to network.
+    pub nic_transmit: Option<u64>,
+    /// Network to memory.
+    pub nic_receive: Option<u64>,
+}
+
+/// User to kernel and back: two for each sys_exit event, two for each user fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModeSwitches {
+    /// By system calls.
+    pub system_calls: u64,
+    /// By page faults; null where no probe sees them.
+    pub page_faults: Option<u64>,
+}
+
+/// The scheduler's switches; null where nothing reads them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContextSwitches {
+    /// The process gave the CPU up.
+    pub voluntary: Option<u64>,
+    /// It was taken away.
+    pub involuntary: Option<u64>,
+}
+
+/// Page faults; null where no probe sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PageFaults {
+    /// Without I/O.
+    pub minor: Option<u64>,
+    /// With I/O.
+    pub major: Option<u64>,
+}
+
+/// The page cache; null where no probe sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PageCacheBytes {
+    /// Bytes asked of it.
+    pub requested_bytes: Option<u64>,
+    /// Bytes that it lacked.
+    pub missed_bytes: Option<u64>,
+    /// Bytes read ahead.
+    pub read_ahead_bytes: Option<u64>,
+}
+
+/// Bytes written out from the buffer that they were read into: an upper bound of what could have passed through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassThrough {
+    /// Where they were read from.
+    pub source: String,
+    /// Where they were written to.
+    pub sink: String,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// mmap calls of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MmapAsked {
+    /// Calls.
+    pub calls: u64,
+    /// Bytes that they asked to map.
+    pub requested_bytes: u64,
+}
+
+/// What is not in the paths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lost {
+    /// Lifecycle events that found the ring full, host-wide.
+    pub events: u64,
+    /// Operations whose descriptor or buffer could not be resolved.
+    pub unclassified_operations: u64,
+    /// Their payload.
+    pub unclassified_bytes: u64,
+}
+
+/// The copy profile of one process or several together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Profile {
+    /// Whose.
+    pub processes: Vec<ProcessInfo>,
+    /// The window that the figures are over; null if they are cumulative since the process was first seen.
+    pub window_seconds: Option<f64>,
+    /// By path, most bytes first.
+    pub paths: Vec<PathProfile>,
+    /// Payload of the paths whose sink is not user, mapping or pipe; where there is none, payload into user.
+    pub delivered_bytes: u64,
+    /// Sum over all CPU hops.
+    pub copied_bytes: CopiedBytes,
+    /// Sum over all reference hops.
+    pub referenced_bytes: u64,
+    /// By devices.
+    pub dma_bytes: DmaBytes,
+    /// Copied per delivered byte; null when nothing was delivered.
+    pub copies_per_byte: Option<f64>,
+    /// User to kernel and back.
+    pub mode_switches: ModeSwitches,
+    /// The scheduler's.
+    pub context_switches: ContextSwitches,
+    /// Page faults.
+    pub page_faults: PageFaults,
+    /// The page cache.
+    pub page_cache: PageCacheBytes,
+    /// mmap calls.
+    pub mmap: MmapAsked,
+    /// Pass-through candidates; null where no probe finds them.
+    pub pass_through: Option<Vec<PassThrough>>,
+    /// What is not in the paths.
+    pub lost: Lost,
+}
+
+impl ProcessInfo {
+    /// What a profile says of a process.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        Self {
+            pid: process.key.tgid,
+            tgid_start: process.key.start,
+            comm: process.comm.clone(),
+            exe: process.exe.clone(),
+            cgroup: process.cgroup.clone(),
+            unit: process.unit.clone(),
+            container: process.container.clone(),
+            exited: process.exited,
+        }
+    }
+}
+
+impl PathProfile {
+    fn of(id: PathId, totals: &PathTotals) -> Self {
+        let hops = totals.hops.iter().map(|(hop, &bytes)| HopBytes {
+            from: hop.from.name().to_owned(),
+            to: hop.to.name().to_owned(),
+            mover: hop.mover.name().to_owned(),
+            bytes,
+            basis: Basis::Modelled,
+        });
+        Self {
+            id: id.to_string(),
+            mechanism: id.mechanism.name().to_owned(),
+            source: id.source.name().to_owned(),
+            sink: id.sink.name().to_owned(),
+            operations: totals.operations,
+            bytes: totals.bytes,
+            copied_bytes: totals.copied(),
+            referenced_bytes: totals.referenced(),
+            basis: Basis::Modelled,
+            hops: hops.collect(),
+        }
+    }
+}
+
+/// Whether payload that ends there has been delivered, rather than brought where the process can use it.
+fn delivers(sink: Endpoint) -> bool {
+    !matches!(sink, Endpoint::User | Endpoint::Mapping | Endpoint::Pipe)
+}
+
+/// Makes a profile of counters.
+#[must_use]
+pub fn profile(
+    catalogue: &Catalogue,
+    processes: Vec<ProcessInfo>,
+    counters: &Counters,
+    window: Option<Duration>,
+    events_lost: u64,
+) -> Profile {
+    let paths = catalogue.paths(counters);
+    let into = |wanted: &dyn Fn(Endpoint) -> bool| -> u64 {
+        paths.iter().filter(|(id, _)| wanted(id.sink)).map(|(_, totals)| totals.bytes).sum()
+    };
+    let delivered_bytes = match into(&delivers) {
+        0 => into(&|sink| sink == Endpoint::User),
+        delivered => delivered,
+    };
+    let copied_in = |direction| paths.values().map(|totals| totals.copied_in(direction)).sum();
+    let copied_bytes = CopiedBytes {
+        to_user: copied_in(Direction::ToUser),
+        from_user: copied_in(Direction::FromUser),
+        in_kernel: copied_in(Direction::InKernel),
+    };
+    let unclassified = counters.unclassified();
+    let asked = catalogue.mmap_asked(counters);
+    let mut by_path: Vec<_> = paths.iter().map(|(id, totals)| PathProfile::of(*id, totals)).collect();
+    by_path.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+    Profile {
+        processes,
+        window_seconds: window.map(|window| window.as_secs_f64()),
+        paths: by_path,
+        delivered_bytes,
+        copied_bytes,
+        referenced_bytes: paths.values().map(PathTotals::referenced).sum(),
+        dma_bytes: DmaBytes::default(),
+        copies_per_byte: (delivered_bytes != 0).then(|| copied_bytes.total() as f64 / delivered_bytes as f64),
+        mode_switches: ModeSwitches { system_calls: 2 * counters.system_calls, page_faults: None },
+        context_switches: ContextSwitches::default(),
+        page_faults: PageFaults::default(),
+        page_cache: PageCacheBytes::default(),
+        mmap: MmapAsked { calls: asked.operations, requested_bytes: asked.bytes },
+        pass_through: None,
+        lost: Lost {
+            events: events_lost,
+            unclassified_operations: unclassified.operations,
+            unclassified_bytes: unclassified.bytes,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zc_common::path::Condition;
+    use zc_common::record::Cell;
+
+    fn of(cells: &[(&str, u64)]) -> Profile {
+        let catalogue = Catalogue::default();
+        let mut counters = Counters::with_calls(10);
+        for &(id, bytes) in cells {
+            let cell = catalogue.cell(PathId::parse(id).unwrap(), Condition::Always).unwrap();
+            counters.add_cell(cell, Cell { operations: 1, bytes });
+        }
+        profile(&catalogue, Vec::new(), &counters, None, 0)
+    }
+
+    #[test]
+    fn textbook_ways_of_sending_a_file() {
+        assert_eq!(of(&[("read:file:user", 100), ("write:user:tcp", 100)]).copies_per_byte, Some(2.0));
+        assert_eq!(of(&[("write:mapping:tcp", 100)]).copies_per_byte, Some(1.0));
+        assert_eq!(of(&[("sendfile:file:tcp", 100)]).copies_per_byte, Some(0.0));
+        let splice = of(&[("splice:file:pipe", 100), ("splice:pipe:tcp", 100)]);
+        assert_eq!((splice.copies_per_byte, splice.delivered_bytes), (Some(0.0), 100));
+    }
+
+    #[test]
+    fn a_reader_delivers_into_user_memory_and_an_idler_nothing() {
+        let reader = of(&[("read:file:user", 100)]);
+        assert_eq!((reader.delivered_bytes, reader.copies_per_byte), (100, Some(1.0)));
+        let idler = of(&[]);
+        assert_eq!((idler.delivered_bytes, idler.copies_per_byte), (0, None));
+        assert_eq!(idler.mode_switches.system_calls, 20);
+    }
+
+    #[test]
+    fn what_no_probe_sees_is_null() {
+        let json = serde_json::to_value(of(&[("read:file:user", 1)])).unwrap();
+        for pointer in ["/dma_bytes/disk_read", "/page_faults/minor", "/context_switches/voluntary", "/pass_through"] {
+            assert_eq!(json.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");
+        }
+    }
+}
