@@ -16,7 +16,7 @@ pub fn ledger_of(task: Task) -> Option<&'static mut ThreadLedger> {
     match THREADS.get_or_create(task) {
         Some(ledger) => {
             if ledger.identity.id == 0 {
-                first_use(task, ledger);
+                first_use(ledger);
             }
             Some(ledger)
         }
@@ -24,10 +24,15 @@ pub fn ledger_of(task: Task) -> Option<&'static mut ThreadLedger> {
     }
 }
 
-#[inline(always)]
-fn first_use(task: Task, ledger: &mut ThreadLedger) {
-    identity::set_parent(ledger, identity::parent_of(task));
+/// Gives a new ledger its number, and its process's parent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn first_use(ledger: *mut ThreadLedger) -> u64 {
+    // SAFETY: the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+    identity::set_parent(ledger, identity::parent_of(Task::current().at()));
     ledger.identity.id = new_id();
+    0
 }
 
 #[inline(always)]
@@ -60,15 +65,15 @@ pub fn count(ledger: &mut ThreadLedger, cell: u8, operations: u64, bytes: u64) {
         cell.bytes += bytes;
         return;
     }
-    count_elsewhere(u64::from(cell), operations, bytes);
+    count_elsewhere(ledger, u64::from(cell), operations, bytes);
 }
 
 /// The cell is not at its home place: looks on, claims a free place, or goes to the shared ledger.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn count_elsewhere(cell: u64, operations: u64, bytes: u64) -> u64 {
-    let task = Task::current();
-    let Some(ledger) = ledger_of(task) else { return 0 };
+extern "C" fn count_elsewhere(ledger: *mut ThreadLedger, cell: u64, operations: u64, bytes: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     for i in 0..THREAD_CELLS {
         let place = (cell as usize + i) & (THREAD_CELLS - 1);
         let owner = &mut ledger.counters.owners[place];
@@ -82,7 +87,8 @@ extern "C" fn count_elsewhere(cell: u64, operations: u64, bytes: u64) -> u64 {
             return 0;
         }
     }
-    let key = SharedKey { process_start: task.leader().start(), tgid: task.tgid(), cell: cell as u32 };
+    let process = identity::process_of(Task::current().at());
+    let key = SharedKey { process_start: process.start, tgid: process.tgid, cell: cell as u32 };
     count_shared(&key, operations, bytes);
     0
 }

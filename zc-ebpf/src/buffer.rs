@@ -7,7 +7,7 @@ use zc_common::config::{CODE_UNKNOWN, SEQUENCE_AT_UNLOCK, SEQUENCE_NONE, SEQUENC
 use zc_common::path::Endpoint;
 use zc_common::record::{ThreadLedger, VMA_SLOTS, VmaSlot};
 
-use crate::{account, endpoint};
+use crate::endpoint;
 use crate::kernel::{Known, Task};
 use crate::maps::offset;
 
@@ -28,25 +28,25 @@ pub struct Found {
 /// map (odd sequence, from v6.14; unchanged before) the mapping is what it was before that writer: the look-up proper
 /// would be refused then.
 #[inline(always)]
-pub fn look_up(task: Task, ledger: &mut ThreadLedger, address: u64) -> Found {
-    let sequence = sequence(task);
+pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found {
     for slot in &ledger.vma {
         if address >= slot.start && address < slot.end && still_holds(slot.sequence, sequence) {
             return Found { endpoint: slot.endpoint as u8, end: slot.end };
         }
     }
-    find_buffer(address, u64::from(sequence));
+    find_buffer(ledger, address, u64::from(sequence));
     // That wrote the first slot.
     let slot = &ledger.vma[0];
     Found { endpoint: slot.endpoint as u8, end: slot.end }
 }
 
+/// The change sequence of the running task's memory map.
 #[inline(always)]
-fn sequence(task: Task) -> u32 {
+pub fn sequence() -> u32 {
     if offset!(mm_sequence) == SEQUENCE_NONE {
         return 0;
     }
-    let mm = task.known().follow(offset!(task_mm));
+    let mm = Task::current().known().follow(offset!(task_mm));
     if mm.is_null() {
         return 0;
     }
@@ -72,15 +72,15 @@ struct Search {
 /// remembered (the sequence was odd, or the kernel has none) gets a sequence that never holds.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_buffer(address: u64, sequence: u64) -> u64 {
+extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let sequence = sequence as u32;
-    let task = Task::current();
-    let Some(ledger) = account::ledger_of(task) else { return 0 };
     let mut search = Search { endpoint: u64::from(CODE_UNKNOWN), start: address, end: u64::MAX };
     // SAFETY: the callback has the helper's signature and `search` outlives the call. A failure (no mapping there, or
     // the map is being changed) leaves the endpoint unknown.
     unsafe {
-        bpf_find_vma(task.as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0);
+        bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0);
     }
     for i in (1..VMA_SLOTS).rev() {
         ledger.vma[i] = ledger.vma[i - 1];

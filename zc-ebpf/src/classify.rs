@@ -168,7 +168,7 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
         MMAP => return mmap(ledger, args),
         _ => return,
     };
-    transfer(task, ledger, operation, &shape, flags, args, returned);
+    transfer(ledger, operation, &shape, flags, args, returned);
 }
 
 #[inline(always)]
@@ -195,7 +195,6 @@ fn vmsplice(task: Task, fd: u64) -> Operation {
 
 #[inline(always)]
 fn transfer(
-    task: Task,
     ledger: &mut ThreadLedger,
     operation: Operation,
     shape: &Shape,
@@ -215,43 +214,34 @@ fn transfer(
     match *shape {
         Shape::Buffer(address) => {
             let bytes = if truncates { returned.min(args.get(2)) } else { returned };
-            pieces(task, ledger, operation, address, bytes);
+            count_buffer(ledger, operation.0, address, bytes);
         }
         Shape::Iovecs(iovecs, count) => _ = vector::count_iovecs(operation.0, iovecs, count, returned),
-        Shape::Message(message) => _ = vector::count_message(operation.0, message, returned),
+        Shape::Message(message) => vector::message(operation, message, returned),
         Shape::Messages(messages) => vector::messages(operation, messages, returned),
     }
 }
 
 /// Counts bytes that lie at one user address, mapping by mapping.
-#[inline(always)]
-fn pieces(task: Task, ledger: &mut ThreadLedger, operation: Operation, address: u64, bytes: u64) {
-    let found = buffer::look_up(task, ledger, address);
-    let here = bytes.min(found.end.wrapping_sub(address));
-    piece(ledger, operation, found.endpoint, here);
-    if here < bytes {
-        count_rest(operation.with(Operation::COUNTED, true).0, address + here, bytes - here);
-    }
-}
-
-/// The rest of a buffer that spans several mappings.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn count_rest(operation: u64, mut address: u64, mut bytes: u64) -> u64 {
-    /// Mappings that one buffer may span besides the first; what lies behind is unclassified.
-    const MORE: usize = 16;
-    let operation = Operation(operation);
-    let task = Task::current();
-    let Some(ledger) = account::ledger_of(task) else { return 0 };
-    for _ in 0..MORE {
-        let found = buffer::look_up(task, ledger, address);
+extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut address: u64, mut bytes: u64) -> u64 {
+    /// Mappings that one buffer may span; what lies behind is unclassified.
+    const PIECES: usize = 16;
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+    let mut operation = Operation(operation);
+    let sequence = buffer::sequence();
+    for _ in 0..PIECES {
+        let found = buffer::look_up(ledger, sequence, address);
         let here = bytes.min(found.end.wrapping_sub(address));
         piece(ledger, operation, found.endpoint, here);
-        address += here;
-        bytes -= here;
-        if bytes == 0 {
+        if here == bytes {
             return 0;
         }
+        operation = operation.with(Operation::COUNTED, true);
+        address += here;
+        bytes -= here;
     }
     piece(ledger, operation, CODE_UNKNOWN, bytes);
     0

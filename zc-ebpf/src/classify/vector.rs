@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use zc_common::config::CODE_UNKNOWN;
 
-use super::{Operation, piece, pieces};
+use super::{Operation, count_buffer, piece};
 use crate::account;
 use crate::kernel::{Task, read_user};
 
@@ -36,12 +36,11 @@ impl Walk {
     /// Places the bytes of one iovec; whether more are left.
     #[inline(always)]
     fn step(&mut self, index: u64) -> bool {
-        let task = Task::current();
-        let Some(ledger) = account::ledger_of(task) else { return false };
+        let Some(ledger) = account::ledger_of(Task::current()) else { return false };
         let Some((base, length)) = self.iovec(index) else { return false };
         let here = self.bytes.min(length);
         if here != 0 {
-            pieces(task, ledger, self.operation, base, here);
+            count_buffer(ledger, self.operation.0, base, here);
             self.operation = self.operation.with(Operation::COUNTED, true);
             self.bytes -= here;
         }
@@ -59,8 +58,7 @@ pub(super) extern "C" fn count_iovecs(operation: u64, iovecs: u64, count: u64, b
         unsafe { bpf_loop(count as u32, on_iovec as *mut c_void, (&raw mut walk).cast(), 0) };
     }
     if walk.bytes != 0 && !walk.operation.is(Operation::TRUNCATES) {
-        let task = Task::current();
-        if let Some(ledger) = account::ledger_of(task) {
+        if let Some(ledger) = account::ledger_of(Task::current()) {
             piece(ledger, walk.operation, CODE_UNKNOWN, walk.bytes);
         }
     }
@@ -86,13 +84,11 @@ fn iovecs_of(message: u64, compat: bool) -> Option<(u64, u64)> {
 }
 
 /// Counts an operation over one msghdr.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn count_message(operation: u64, message: u64, bytes: u64) -> u64 {
-    let compat = Operation(operation).is(Operation::COMPAT);
+#[inline(always)]
+pub(super) fn message(operation: Operation, message: u64, bytes: u64) {
     // Without iovecs all bytes are unclassified.
-    let (at, count) = iovecs_of(message, compat).unwrap_or((0, 0));
-    count_iovecs(operation, at, count, bytes)
+    let (at, count) = iovecs_of(message, operation.is(Operation::COMPAT)).unwrap_or((0, 0));
+    count_iovecs(operation.0, at, count, bytes);
 }
 
 /// A walk along an array of mmsghdrs.
@@ -117,7 +113,7 @@ extern "C" fn on_message(index: u32, messages: *mut Messages) -> i64 {
     let (size, length_at) = if messages.operation.is(Operation::COMPAT) { (32, 28) } else { (64, 56) };
     let header = messages.at + u64::from(index) * size;
     let Some(bytes) = read_user::<u32>(header + length_at) else { return 1 };
-    count_message(messages.operation.0, header, u64::from(bytes));
+    message(messages.operation, header, u64::from(bytes));
     // The operation is counted with its first message.
     messages.operation = messages.operation.with(Operation::COUNTED, true);
     0

@@ -15,10 +15,10 @@ use crate::maps::{EVENTS, THREADS, config, offset};
 #[inline(always)]
 pub fn fork(parent: *const c_void, child: *const c_void) {
     let (parent, child) = (Task::new(parent), Task::new(child));
-    let forked_by = identity::process_of(parent);
+    let forked_by = identity::process_of(parent.at());
     let is_thread = child.tgid() == forked_by.tgid;
     if let Some(ledger) = THREADS.get_or_create(child) {
-        let origin = if is_thread { identity::parent_of(child) } else { forked_by };
+        let origin = if is_thread { identity::parent_of(child.at()) } else { forked_by };
         identity::set_parent(ledger, origin);
         ledger.identity.id = account::new_id();
     }
@@ -32,7 +32,7 @@ pub fn fork(parent: *const c_void, child: *const c_void) {
 pub fn exec(task: *const c_void, binprm: *const c_void) {
     let task = Task::new(task);
     let filename: u64 = Known::new(binprm).load(offset!(binprm_filename));
-    send(task, EVENT_EXEC, identity::parent_of(task), filename);
+    send(task, EVENT_EXEC, identity::parent_of(task.at()), filename);
 }
 
 /// A thread exits.
@@ -43,11 +43,11 @@ pub fn exit(task: *const c_void) {
         return;
     }
     if let Some(ledger) = THREADS.get(task) {
-        identity::fill(&mut ledger.identity, task);
+        identity::fill(&mut ledger.identity, task.at());
         account::fold(ledger);
     }
-    if identity::is_group_dead(task.known()) {
-        send(task, EVENT_EXIT, identity::parent_of(task), 0);
+    if identity::is_group_dead(task.at()) {
+        send(task, EVENT_EXIT, identity::parent_of(task.at()), 0);
     }
 }
 
@@ -69,7 +69,7 @@ fn send(task: Task, kind: u32, parent: identity::Process, filename: u64) {
         who.id = 0;
         who.parent_tgid = parent.tgid;
         who.parent_start = parent.start;
-        identity::fill(who, task);
+        identity::fill(who, task.at());
         (*event).filename[0] = 0;
         if filename != 0 {
             let into = (&raw mut (*event).filename).cast::<c_void>();

@@ -49,7 +49,7 @@ fn write_head(seq: *mut c_void, task: Task, ledger: Option<&ThreadLedger>) -> i3
     let at = head.as_mut_ptr();
     // SAFETY: every field of the head is written before it is read.
     unsafe {
-        identity::fill(&mut (*at).identity, task);
+        identity::fill(&mut (*at).identity, task.at());
         match ledger {
             Some(ledger) => {
                 (*at).identity.id = ledger.identity.id;
@@ -59,7 +59,7 @@ fn write_head(seq: *mut c_void, task: Task, ledger: Option<&ThreadLedger>) -> i3
                 (*at).has_cells = 1;
             }
             None => {
-                let parent = identity::parent_of(task);
+                let parent = identity::parent_of(task.at());
                 (*at).identity.id = 0;
                 (*at).identity.parent_tgid = parent.tgid;
                 (*at).identity.parent_start = parent.start;
