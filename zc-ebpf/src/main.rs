@@ -23,6 +23,12 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Does nothing: what the overhead benchmark holds the real one against. The agent never loads it.
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit_empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     probes::lifecycle::fork(ctx.arg(0), ctx.arg(1));
