@@ -55,13 +55,17 @@ pub(crate) fn install(packages: &[&Package]) -> anyhow::Result<()> {
         println!("  {}: {}", package.name, package.why);
     }
     // Dropped in the reverse order: Ctrl-C takes effect when the policy is gone.
-    let _signals = Held::new()?;
+    let signals = Held::new()?;
     let _policy = NoServices::forbid()?;
     // Out-of-date lists may still do; if not, the installation says so.
     process::status(apt().args(["-q", "update"]))?;
-    process::stream(
-        apt().args(["-q", "install", "-y", "--no-install-recommends"]).args(packages.iter().map(|p| p.name)),
-    )
+    let mut install = apt();
+    install.args(["-q", "install", "-y", "--no-install-recommends"]);
+    process::stream(install.args(packages.iter().map(|package| package.name)))?;
+    if signals.came() {
+        bail!("interrupted");
+    }
+    Ok(())
 }
 
 fn apt() -> Command {

@@ -5,9 +5,9 @@ mod daemon;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::signal::Signal;
 
 use crate::signals::Held;
 use crate::stop::Stop;
@@ -15,6 +15,8 @@ use crate::{http, preflight, process};
 use daemon::Daemon;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9750);
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Builds, starts, drives, shows; then ends (`exit`) or stays up until Ctrl-C.
 pub(crate) fn run(root: &Path, exit: bool) -> anyhow::Result<()> {
@@ -33,10 +35,11 @@ pub(crate) fn run(root: &Path, exit: bool) -> anyhow::Result<()> {
     let validated = process::status(Command::new(&zcprof).arg("validate"))?;
     requests();
 
-    if !exit && validated.code().is_some_and(|code| code != 2) {
+    if !exit && !signals.came() && validated.code().is_some_and(|code| code != 2) {
         println!("\nThe daemon stays up: press Ctrl-C to end it.");
-        while signals.wait()? == Signal::SIGCHLD {
+        while !signals.came() {
             daemon.is_running()?;
+            std::thread::sleep(BETWEEN_LOOKS);
         }
     }
     daemon.stop()?;

@@ -1,6 +1,7 @@
 //! The demo's daemon: started, waited for, and ended with us, whatever happens.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ impl Daemon {
         eprintln!("$ zcprof daemon --web.listen-address {address}");
         let mut command = Command::new(zcprof);
         command.args(["daemon", "--web.listen-address"]).arg(address.to_string()).stdin(Stdio::null());
+        // Out of the terminal's reach: Ctrl-C is for us, who then end it.
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("can't run {}", zcprof.display()))?;
         Ok(Self { child, address })
     }

@@ -43,6 +43,8 @@ fn split(mut kernel: Table, package: Table) -> anyhow::Result<(Table, Table)> {
     }
     workspace.insert("members".into(), Value::Array(vec!["zc-ebpf".into()]));
     workspace.insert("package".into(), package.into());
+    // What zc-ebpf's edition implies where it is the root.
+    workspace.entry("resolver").or_insert_with(|| "3".into());
     // zc-common inherits lints; as a dependency it is compiled with all of them capped.
     workspace.entry("lints").or_insert_with(|| Table::new().into());
     let mut root = Table::from_iter([("workspace".to_owned(), workspace.into())]);
