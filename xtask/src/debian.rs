@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::process;
 use crate::signals::Held;
+use crate::stop::Stop;
 
 /// A package, by the program that we need of it: whichever package brings that will do.
 pub(crate) struct Package {
@@ -61,11 +62,9 @@ pub(crate) fn install(packages: &[&Package]) -> anyhow::Result<()> {
     process::status(apt().args(["-q", "update"]))?;
     let mut install = apt();
     install.args(["-q", "install", "-y", "--no-install-recommends"]);
-    process::stream(install.args(packages.iter().map(|package| package.name)))?;
-    if signals.came() {
-        bail!("interrupted");
-    }
-    Ok(())
+    let done = process::stream(install.args(packages.iter().map(|package| package.name)));
+    // Ctrl-C was meant for all of us: the status a shell gives it.
+    if signals.came() { Err(Stop::Status(130).into()) } else { done }
 }
 
 fn apt() -> Command {
