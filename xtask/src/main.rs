@@ -1,3 +1,5 @@
-//! Everything the project runs on itself.
+//! Everything the project runs on itself: `cargo xtask …`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    xtask::main()
+}

@@ -1,0 +1,84 @@
+//! The command line: one variant and one arm per command.
+
+use std::path::Path;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{codegen, demo, dist, ebpf, policy, test};
+
+/// Everything the project runs on itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, load the probes, start the daemon, drive every copy path, show what it saw; stay up until Ctrl-C.
+    Demo {
+        /// End at once instead of staying up.
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Every check and test that this machine can run; names what it could not run here, and why.
+    Test {
+        /// Install no Debian packages, even as root.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// The eBPF object that is committed.
+    Ebpf {
+        #[command(subcommand)]
+        command: Ebpf,
+    },
+    /// The files that are generated from the code.
+    Codegen {
+        /// Change nothing; fail if one is out of date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Licences, sources and advisories of all dependencies, by deny.toml.
+    Policy,
+    /// The release binary, static, in one file.
+    Dist,
+}
+
+#[derive(Subcommand)]
+enum Ebpf {
+    /// Build it from zc-ebpf and zc-common, with a MANIFEST.
+    Build(Install),
+    /// Compare it with its sources, and with what an empty directory builds.
+    Check(Install),
+}
+
+#[derive(Args)]
+struct Install {
+    /// Install the Debian packages that are missing (as root).
+    #[arg(long)]
+    install: bool,
+}
+
+/// Parses the command line and runs it.
+pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Demo { exit } => demo::run(root, exit),
+        Command::Test { no_install } => test::run(root, !no_install),
+        Command::Ebpf { command: Ebpf::Build(args) } => ebpf::build(root, args.install),
+        Command::Ebpf { command: Ebpf::Check(args) } => ebpf::check(root, args.install),
+        Command::Codegen { check } => codegen::run(root, check),
+        Command::Policy => policy::run(root).map(|_not_checked| ()),
+        Command::Dist => dist::run(root),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

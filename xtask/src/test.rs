@@ -1,0 +1,86 @@
+//! Every check and test that this machine can run, and a list of what it could not run, with the reason.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::stop::Stop;
+use crate::{codegen, debian, ebpf, manifest, policy, preflight, process};
+
+/// Tells the end-to-end tests which programs they have to do without; they fail for want of any other.
+const WITHOUT: &str = "ZCPROF_TESTS_WITHOUT";
+
+/// What was not run, and why.
+type NotRun = Vec<String>;
+
+/// Runs all, cheapest first; stops at the first that fails.
+pub(crate) fn run(root: &Path, install: bool) -> anyhow::Result<()> {
+    preflight::tracing(None, "test")?;
+    let mut not_run = NotRun::new();
+    let without = programs(install, &mut not_run)?;
+
+    component(root, "fmt", &["--check"], &mut not_run)?;
+    component(root, "clippy", &["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &mut not_run)?;
+    step("eBPF object against its sources");
+    manifest::verify(root)?;
+    step("generated files");
+    codegen::run(root, true)?;
+    step("licences, sources, advisories");
+    not_run.extend(policy::run(root)?.map(|why| format!("advisories: {why}")));
+    step("build and tests");
+    process::build_zcprof(root)?;
+    process::stream(process::cargo(root).args(["test", "--workspace", "--locked"]).env(WITHOUT, without.join(",")))?;
+    step("eBPF object, rebuilt");
+    if ebpf::is_complete(root) {
+        ebpf::check(root, false)?;
+    } else {
+        not_run.push(
+            "rebuilding the eBPF object: its toolchain is not installed; as root, `cargo xtask ebpf check --install`"
+                .into(),
+        );
+    }
+    not_run.push("other kernels than this one: the matrix of virtual machines is not built yet".into());
+
+    summary(&not_run);
+    Ok(())
+}
+
+/// Sees to the programs that the tests use; those they have to do without.
+fn programs(install: bool, not_run: &mut NotRun) -> anyhow::Result<Vec<&'static str>> {
+    step("programs that the tests use");
+    let missing = debian::missing(debian::FOR_TESTS);
+    if !missing.is_empty() && install && preflight::is_root() {
+        match debian::install(&missing) {
+            Err(error) if !error.is::<Stop>() => eprintln!("xtask: {error:#}; going on without"),
+            done => done?,
+        }
+    }
+    let missing = debian::missing(debian::FOR_TESTS);
+    let hint = if preflight::is_root() { "" } else { "; as root they would be installed" };
+    not_run.extend(missing.iter().map(|package| {
+        format!("tests that use {}: not here (Debian's {}: {}){hint}", package.program, package.name, package.why)
+    }));
+    Ok(missing.iter().map(|package| package.program).collect())
+}
+
+/// Runs a part of the toolchain that a minimal installation lacks.
+fn component(root: &Path, name: &str, args: &[&str], not_run: &mut NotRun) -> anyhow::Result<()> {
+    step(name);
+    if process::capture(process::cargo(root).args([name, "--version"])).is_err() {
+        let package = if name == "fmt" { "rustfmt" } else { name };
+        not_run.push(format!("cargo {name}: not installed; `rustup component add {package}`"));
+        return Ok(());
+    }
+    process::stream(process::cargo(root).arg(name).args(args)).with_context(|| format!("`cargo {name}` is not content"))
+}
+
+fn step(what: &str) {
+    eprintln!("\n== {what}");
+}
+
+fn summary(not_run: &[String]) {
+    println!("\nAll passed that this machine can run. Not run here:");
+    for what in not_run {
+        println!("  - {what}");
+    }
+}
