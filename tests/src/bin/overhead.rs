@@ -83,7 +83,19 @@ fn installed(program: &str) -> Option<std::path::PathBuf> {
 /// Nanoseconds per call of each of [`CALLS`].
 type Costs = [f64; CALLS.len()];
 
+/// The other tracers want tracefs where they expect it: mounted for this process and its children alone.
+fn mount_tracefs() -> Result<()> {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context("a mount namespace of its own (needs root)")?;
+    let nothing = None::<&str>;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+    mount(nothing, "/sys/kernel/debug", Some("debugfs"), MsFlags::empty(), nothing)?;
+    mount(nothing, "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), nothing)?;
+    Ok(())
+}
+
 fn report(rounds: usize) -> Result<()> {
+    mount_tracefs()?;
     let mut costs: Vec<(Tracer, Vec<Costs>)> = Vec::new();
     for tracer in Tracer::ALL {
         match tracer.program() {
