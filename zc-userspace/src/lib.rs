@@ -1,1 +1,3 @@
 //! zcprof's user half as a library, so that the end-to-end tests can drive its parts.
+
+pub mod workload;
