@@ -18,8 +18,8 @@ use super::memory::Memory;
 const DRAIN_AT: u64 = 64 << 10;
 /// Streams are fed at least this much at a time.
 const FEED: u64 = 128 << 10;
-/// Nothing on one machine takes this long, unless it never comes.
-const PATIENCE: PollTimeout = PollTimeout::from_u16_const(10_000);
+/// Milliseconds. Nothing on one machine takes this long, unless it never comes.
+const PATIENCE: u16 = 10_000;
 
 /// What operations will look like, for what must be sized before.
 pub(super) struct Shape {
@@ -164,7 +164,7 @@ impl Channel {
             return Ok(());
         }
         let mut ends = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ends, PATIENCE)? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+        if poll(&mut ends, PollTimeout::from(PATIENCE))? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
     }
 
     /// When an operation would have had to wait for room in it.
@@ -174,7 +174,7 @@ impl Channel {
             line.drain()?;
             let room = PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT);
             let mut ends = [room, PollFd::new(line.peer.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ends, PATIENCE)? == 0 {
+            if poll(&mut ends, PollTimeout::from(PATIENCE))? == 0 {
                 return Err(Errno::ETIMEDOUT);
             }
             if ends[0].any() == Some(true) {
@@ -235,7 +235,7 @@ impl Line {
 
     fn await_peer(&self, event: PollFlags) -> nix::Result<()> {
         let mut ends = [PollFd::new(self.peer.as_fd(), event)];
-        if poll(&mut ends, PATIENCE)? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+        if poll(&mut ends, PollTimeout::from(PATIENCE))? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) fn unavailable() -> Option<String> {
     // SAFETY: the child makes one system call that takes no arguments (getpid, 20) and exits, all of which a forked
     // child of a process with threads may do.
     match unsafe { fork() } {
+        // SAFETY: as above.
         Ok(ForkResult::Child) => unsafe {
             int80(20, 0, 0, 0);
             libc::_exit(0);
