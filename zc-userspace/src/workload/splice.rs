@@ -38,19 +38,22 @@ fn tee(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(n.into())
 }
 
+/// vmsplice heeds this flag alone; the other calls heed the pipe's O_NONBLOCK.
+const DO_NOT_WAIT: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
+
 fn vmsplice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let segment = IoSlice::new(stage.source.bytes(len)?);
-    Ok(fcntl::vmsplice(stage.sink.fd()?, &[segment], SpliceFFlags::empty())?.into())
+    Ok(fcntl::vmsplice(stage.sink.fd()?, &[segment], DO_NOT_WAIT)?.into())
 }
 
 fn vmsplice_gift(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let segment = IoSlice::new(stage.source.bytes(len)?);
-    Ok(fcntl::vmsplice(stage.sink.fd()?, &[segment], SpliceFFlags::SPLICE_F_GIFT)?.into())
+    Ok(fcntl::vmsplice(stage.sink.fd()?, &[segment], DO_NOT_WAIT.union(SpliceFFlags::SPLICE_F_GIFT))?.into())
 }
 
 fn vmsplice_vector(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let segments = from(stage.source.bytes(len)?);
-    Ok(fcntl::vmsplice(stage.sink.fd()?, &segments, SpliceFFlags::empty())?.into())
+    Ok(fcntl::vmsplice(stage.sink.fd()?, &segments, DO_NOT_WAIT)?.into())
 }
 
 /// The other way: out of a pipe into memory. nix takes only segments that are not written to.
@@ -59,7 +62,7 @@ fn vmsplice_out(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let fd = stage.source.fd()?.as_raw_fd();
     let segments = into(stage.sink.bytes(len)?);
     // SAFETY: an IoSliceMut is an iovec, and the segments and their buffers outlive the call.
-    returned(unsafe { libc::vmsplice(fd, segments.as_ptr().cast(), segments.len(), 0) })
+    returned(unsafe { libc::vmsplice(fd, segments.as_ptr().cast(), segments.len(), DO_NOT_WAIT.bits()) })
 }
 
 const fn new(
