@@ -7,9 +7,9 @@ use std::thread;
 
 use zc_common::path::{PathId, ROWS};
 
-use super::{NoGate, Request, Workload, all, find};
+use super::{Gate, NoGate, Request, Workload, all, find};
 
-/// Rows that no known kernel can drive.
+/// Rows that no known kernel can drive: a pipe has no splice_read (pipeanon_fops, fs/pipe.c), so sendfile refuses it.
 const IMPOSSIBLE: &[&str] = &["sendfile:pipe:pipe"];
 
 /// A directory with a disk behind it, which the temporary one need not have: beside the test program.
@@ -137,4 +137,58 @@ fn defaults() {
         let problem = check(one, directory.path(), 64 << 20, 64 << 10);
         println!("{:8.3} s {} {}", start.elapsed().as_secs_f64(), one.name(), problem.unwrap_or_default());
     }
+}
+
+#[derive(Default)]
+struct Recorder {
+    ready: u32,
+    done: u32,
+    last: u64,
+    in_order: bool,
+}
+
+impl Gate for Recorder {
+    fn ready(&mut self) -> anyhow::Result<()> {
+        self.ready += 1;
+        self.in_order = self.last == 0;
+        Ok(())
+    }
+
+    fn done(&mut self) -> anyhow::Result<()> {
+        self.done += 1;
+        self.in_order &= self.ready == 1;
+        Ok(())
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        self.in_order &= self.ready == 1 && self.done == 0 && bytes > self.last;
+        self.last = bytes;
+    }
+}
+
+#[test]
+fn the_gate_is_told_in_order() {
+    let directory = scratch();
+    let mut gate = Recorder::default();
+    let request = Request { bytes: 10_000, chunk: 3000, directory: directory.path().to_owned() };
+    let outcome = find("splice:pipe:tcp")[0].run(&request, &mut gate).unwrap();
+    assert!(gate.in_order && gate.done == 1, "ready {}, done {}", gate.ready, gate.done);
+    assert_eq!(gate.last, outcome.bytes);
+}
+
+#[test]
+fn a_gate_that_refuses_ends_the_run() {
+    struct Refuses;
+    impl Gate for Refuses {
+        fn ready(&mut self) -> anyhow::Result<()> {
+            anyhow::bail!("not today")
+        }
+        fn done(&mut self) -> anyhow::Result<()> {
+            unreachable!("never made ready")
+        }
+    }
+    let directory = scratch();
+    let request = Request { bytes: 1, chunk: 1, directory: directory.path().to_owned() };
+    let error = find("write:user:pipe")[0].run(&request, &mut Refuses).unwrap_err();
+    assert!(format!("{error:#}").contains("not today"));
 }
