@@ -9,7 +9,7 @@ use zc_common::path::{PathId, ROWS};
 
 use super::{Gate, NoGate, Request, Workload, all, find};
 
-/// Rows that no known kernel can drive: a pipe has no splice_read (pipeanon_fops, fs/pipe.c), so sendfile refuses it.
+/// Rows that no known kernel can drive: pipes have no splice_read, without which sendfile refuses a source (EINVAL).
 const IMPOSSIBLE: &[&str] = &["sendfile:pipe:pipe"];
 
 /// A directory with a disk behind it, which the temporary one need not have: beside the test program.
