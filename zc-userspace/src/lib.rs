@@ -4,3 +4,4 @@ pub mod agent;
 pub mod kernel;
 pub mod ledger;
 pub mod model;
+pub mod workload;

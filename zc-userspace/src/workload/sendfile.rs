@@ -1,0 +1,93 @@
+//! sendfile, from every source that it takes to every sink.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::sendfile::sendfile as call;
+use nix::unistd::{pipe2, write};
+use zc_common::path::Condition::{NullBoth, NullSink, NullSource};
+
+use super::Workload;
+use super::drive::{Moved, Stage};
+use super::fixture::Fixture::{
+    self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Zero,
+};
+
+fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+    Ok(call(stage.sink.fd()?, stage.source.fd()?, None, len)?.into())
+}
+
+fn sendfile_offset(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+    let mut at = stage.source.offset();
+    Ok(call(stage.sink.fd()?, stage.source.fd()?, Some(&mut at), len)?.into())
+}
+
+const fn new(id: &'static str, source: Fixture, sink: Fixture, about: &'static str) -> Workload {
+    Workload::new(id, source, sink, sendfile, about)
+}
+
+/// One for each row.
+pub(super) const MAIN: &[Workload] = &[
+    new("sendfile:file:tcp", File, Tcp, "send a file to a TCP socket"),
+    new("sendfile:file:udp", File, Udp, "send a file to a UDP socket"),
+    new("sendfile:file:unix", File, Unix, "send a file to a unix stream socket"),
+    new("sendfile:file:file", File, File, "send a file to another"),
+    new("sendfile:file:disk", File, Disk, "send a file to one opened with O_DIRECT"),
+    new("sendfile:file:pipe", File, Pipe, "send a file to a pipe"),
+    new("sendfile:file:device", File, Urandom, "send a file to /dev/urandom"),
+    new("sendfile:file:device", File, Null, "send a file to /dev/null").when(NullSink),
+    new("sendfile:file:other", File, Netlink, "send a file to a netlink socket"),
+    new("sendfile:disk:tcp", Disk, Tcp, "send a file opened with O_DIRECT to a TCP socket"),
+    new("sendfile:disk:udp", Disk, Udp, "send a file opened with O_DIRECT to a UDP socket"),
+    new("sendfile:disk:unix", Disk, Unix, "send a file opened with O_DIRECT to a unix stream socket"),
+    new("sendfile:disk:file", Disk, File, "send a file opened with O_DIRECT to another"),
+    new("sendfile:disk:disk", Disk, Disk, "send a file to another, both opened with O_DIRECT"),
+    new("sendfile:disk:pipe", Disk, Pipe, "send a file opened with O_DIRECT to a pipe"),
+    new("sendfile:disk:device", Disk, Urandom, "send a file opened with O_DIRECT to /dev/urandom"),
+    new("sendfile:disk:device", Disk, Null, "send a file opened with O_DIRECT to /dev/null").when(NullSink),
+    new("sendfile:device:tcp", Urandom, Tcp, "send /dev/urandom to a TCP socket"),
+    new("sendfile:device:tcp", Zero, Tcp, "send /dev/zero to a TCP socket").when(NullSource),
+    new("sendfile:device:unix", Urandom, Unix, "send /dev/urandom to a unix stream socket"),
+    new("sendfile:device:unix", Zero, Unix, "send /dev/zero to a unix stream socket").when(NullSource),
+    new("sendfile:device:file", Urandom, File, "send /dev/urandom to a file"),
+    new("sendfile:device:file", Zero, File, "send /dev/zero to a file").when(NullSource),
+    new("sendfile:device:pipe", Urandom, Pipe, "send /dev/urandom to a pipe"),
+    new("sendfile:device:pipe", Zero, Pipe, "send /dev/zero to a pipe").when(NullSource),
+    new("sendfile:device:device", Urandom, Urandom, "send /dev/urandom to itself"),
+    new("sendfile:device:device", Zero, Urandom, "send /dev/zero to /dev/urandom").when(NullSource),
+    new("sendfile:device:device", Urandom, Null, "send /dev/urandom to /dev/null").when(NullSink),
+    new("sendfile:device:device", Zero, Null, "send /dev/zero to /dev/null").when(NullBoth),
+    new("sendfile:other:tcp", Proc, Tcp, "send a file of /proc to a TCP socket"),
+    new("sendfile:other:unix", Proc, Unix, "send a file of /proc to a unix stream socket"),
+    new("sendfile:other:file", Proc, File, "send a file of /proc to a file"),
+    new("sendfile:other:pipe", Proc, Pipe, "send a file of /proc to a pipe"),
+    new("sendfile:other:device", Proc, Urandom, "send a file of /proc to /dev/urandom"),
+    new("sendfile:other:device", Proc, Null, "send a file of /proc to /dev/null").when(NullSink),
+    new("sendfile:tcp:pipe", Tcp, Pipe, "sendfile from a TCP socket to a pipe"),
+    new("sendfile:unix:pipe", Unix, Pipe, "sendfile from a unix stream socket to a pipe"),
+    new("sendfile:pipe:pipe", Pipe, Pipe, "sendfile from a pipe to another").needs(pipe_to_pipe),
+];
+
+/// With an offset, and with ends that look like something else.
+pub(super) const VARIANTS: &[Workload] = &[
+    Workload::new("sendfile:file:tcp", File, Tcp, sendfile_offset, "with an offset").variant("offset"),
+    Workload::new("sendfile:disk:tcp", Disk, Tcp, sendfile_offset, "with an offset").variant("offset"),
+    new("sendfile:file:tcp", Tmpfs, Tcp, "send a file of a tmpfs").variant("tmpfs"),
+    new("sendfile:file:unix", File, UnixDatagram, "to a unix datagram socket").variant("datagram"),
+    new("sendfile:other:pipe", Netlink, Pipe, "sendfile from a netlink socket to a pipe").variant("netlink"),
+];
+
+/// Tries it: no kernel since 5.10 is known to do it.
+fn pipe_to_pipe(_: &Path) -> Option<String> {
+    let attempt = || -> nix::Result<usize> {
+        let ((from, feed), (_drain, to)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
+        write(&feed, b"x")?;
+        call(&to, &from, None, 1)
+    };
+    match attempt() {
+        Ok(_) => None,
+        Err(Errno::EINVAL) => Some("this kernel's sendfile takes no pipe as its source (EINVAL)".to_owned()),
+        Err(errno) => Some(format!("sendfile from a pipe to a pipe: {errno}")),
+    }
+}
