@@ -3,7 +3,7 @@
 use zc_common::config::{CODE_NULL_DEVICE, CODE_UNKNOWN};
 use zc_common::path::Endpoint;
 
-use crate::kernel::{self, Known, Task};
+use crate::kernel::{self, At, Known, Task};
 use crate::maps::{config, offset};
 
 // include/uapi/linux/stat.h, v6.1.
@@ -48,7 +48,7 @@ pub fn file(task: Task, fd: u64) -> u64 {
         return 0;
     }
     let slots: u64 = table.load(offset!(fdt_fd));
-    kernel::read::<u64>(slots + u64::from(fd) * 8).unwrap_or(0)
+    At::new(slots + u64::from(fd) * 8, config!(types.list_head)).load(0)
 }
 
 /// What a descriptor of the running task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
@@ -64,14 +64,21 @@ pub extern "C" fn of_descriptor(fd: u64) -> u64 {
 
 /// What a file is.
 #[inline(always)]
-pub fn of_file(file: u64) -> u8 {
-    let Some(inode) = kernel::read::<u64>(file + offset!(file_inode)) else { return CODE_UNKNOWN };
-    let Some(mode) = kernel::read::<u16>(inode + offset!(inode_mode)) else { return CODE_UNKNOWN };
-    match u32::from(mode) & S_IFMT {
-        S_IFREG => of_regular(file, inode),
+fn of_file(file: u64) -> u8 {
+    let file = At::new(file, config!(types.file));
+    let inode: u64 = file.load(offset!(file_inode));
+    if inode == 0 {
+        return CODE_UNKNOWN;
+    }
+    let at = At::new(inode, config!(types.inode));
+    match u32::from(at.load::<u16>(offset!(inode_mode))) & S_IFMT {
+        S_IFREG => of_regular(file, inode, at.load(offset!(inode_sb))),
         S_IFSOCK => of_socket(inode),
         S_IFIFO => Endpoint::Pipe as u8,
-        S_IFCHR => of_device(inode),
+        S_IFCHR => match at.load::<u32>(offset!(inode_rdev)) {
+            DEVICE_NULL | DEVICE_ZERO | DEVICE_FULL => CODE_NULL_DEVICE,
+            _ => Endpoint::Device as u8,
+        },
         S_IFBLK if is_direct(file) => Endpoint::Disk as u8,
         S_IFBLK => Endpoint::File as u8,
         _ => Endpoint::Other as u8,
@@ -79,18 +86,9 @@ pub fn of_file(file: u64) -> u8 {
 }
 
 #[inline(always)]
-fn of_device(inode: u64) -> u8 {
-    match kernel::read::<u32>(inode + offset!(inode_rdev)) {
-        Some(DEVICE_NULL | DEVICE_ZERO | DEVICE_FULL) => CODE_NULL_DEVICE,
-        Some(_) => Endpoint::Device as u8,
-        None => CODE_UNKNOWN,
-    }
-}
-
-#[inline(always)]
-fn of_regular(file: u64, inode: u64) -> u8 {
-    let Some(sb) = kernel::read::<u64>(inode + offset!(inode_sb)) else { return CODE_UNKNOWN };
-    let Some(magic) = kernel::read::<u64>(sb + offset!(sb_magic)) else { return CODE_UNKNOWN };
+fn of_regular(file: At, inode: u64, sb: u64) -> u8 {
+    let sb = At::new(sb, config!(types.super_block));
+    let magic: u64 = sb.load(offset!(sb_magic));
     if has_no_page_cache(magic) {
         return Endpoint::Other as u8;
     }
@@ -101,16 +99,16 @@ fn of_regular(file: u64, inode: u64) -> u8 {
 }
 
 #[inline(always)]
-fn is_direct(file: u64) -> bool {
-    let flags = kernel::read::<u32>(file + offset!(file_flags)).unwrap_or(0);
-    u64::from(flags) & config!(open_direct) != 0 && mode(file) & FMODE_CAN_ODIRECT != 0
+fn is_direct(file: At) -> bool {
+    let flags: u32 = file.load(offset!(file_flags));
+    u64::from(flags) & config!(open_direct) != 0 && file.load::<u32>(offset!(file_mode)) & FMODE_CAN_ODIRECT != 0
 }
 
 /// Whether a file opened with O_DIRECT really bypasses the page cache. tmpfs takes the flag and ignores it: no block
 /// device is behind it.
 #[inline(always)]
-fn reaches_disk(sb: u64, magic: u64, inode: u64) -> bool {
-    if kernel::read::<u64>(sb + offset!(sb_bdev)).unwrap_or(0) == 0 {
+fn reaches_disk(sb: At, magic: u64, inode: u64) -> bool {
+    if sb.load::<u64>(offset!(sb_bdev)) == 0 {
         return false;
     }
     if magic == EXT4_SUPER_MAGIC && offset!(ext4_vfs_inode) != 0 {
@@ -155,14 +153,17 @@ fn has_no_page_cache(magic: u64) -> bool {
 
 #[inline(always)]
 fn of_socket(inode: u64) -> u8 {
-    let socket = inode - offset!(socket_to_inode);
-    let Some(sock) = kernel::read::<u64>(socket + offset!(socket_sk)) else { return CODE_UNKNOWN };
-    let Some(family) = kernel::read::<u16>(sock + offset!(sock_family)) else { return CODE_UNKNOWN };
-    match family {
+    let socket = At::new(inode - offset!(socket_to_inode), config!(types.socket));
+    let sock: u64 = socket.load(offset!(socket_sk));
+    if sock == 0 {
+        return CODE_UNKNOWN;
+    }
+    let sock = At::new(sock, config!(types.sock));
+    match sock.load::<u16>(offset!(sock_family)) {
         AF_UNIX => Endpoint::Unix as u8,
-        AF_INET | AF_INET6 => match kernel::read::<u16>(sock + offset!(sock_protocol)) {
-            Some(IPPROTO_TCP) => Endpoint::Tcp as u8,
-            Some(IPPROTO_UDP) => Endpoint::Udp as u8,
+        AF_INET | AF_INET6 => match sock.load::<u16>(offset!(sock_protocol)) {
+            IPPROTO_TCP => Endpoint::Tcp as u8,
+            IPPROTO_UDP => Endpoint::Udp as u8,
             _ => Endpoint::Other as u8,
         },
         _ => Endpoint::Other as u8,

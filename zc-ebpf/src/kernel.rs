@@ -6,7 +6,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 
-use crate::maps::offset;
+use zc_common::config::RDONLY_CAST;
+
+use crate::maps::{config, offset};
 
 /// A pointer to a kernel structure whose type the verifier knows. Loads through it at load-time constant offsets
 /// yield such pointers again, or numbers. A bad address reads as zero (the kernel's exception table).
@@ -89,6 +91,55 @@ impl Task {
     pub fn tgid(self) -> u32 {
         self.0.load(offset!(task_tgid))
     }
+}
+
+/// A structure at an address whose type the verifier lost. A bad address reads as zero.
+#[derive(Clone, Copy)]
+pub struct At(u64);
+
+impl At {
+    /// The structure with this BTF id at an address. Where the kernel has `bpf_rdonly_cast` (v6.2) its fields are
+    /// loaded like those of [`Known`], without a helper call for each.
+    #[inline(always)]
+    pub fn new(address: u64, type_id: u64) -> Self {
+        Self(if config!(casts) != 0 { cast(address, type_id) } else { address })
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Loads a field.
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(self, offset: u64) -> T {
+        if config!(casts) != 0 {
+            Known(self.0 as *const u8).load(offset)
+        } else {
+            read(self.0 + offset).unwrap_or_default()
+        }
+    }
+}
+
+/// Calls the kernel function `bpf_rdonly_cast`. Neither LLVM nor aya knows of it: the agent turns the call of a helper
+/// with this number into the call of the function, or into nothing (`kernel/object.rs`).
+#[inline(always)]
+fn cast(address: u64, type_id: u64) -> u64 {
+    let result;
+    // SAFETY: the function only changes what the verifier thinks of its first argument.
+    unsafe {
+        core::arch::asm!(
+            "call {number}",
+            number = const RDONLY_CAST,
+            inlateout("r1") address => _,
+            inlateout("r2") type_id => _,
+            lateout("r0") result,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    result
 }
 
 /// Reads kernel memory at an address; `None` if it can't be read.

@@ -15,7 +15,8 @@ use zcprof::kernel::{EmptyProbe, kernel_release};
 use zcprof::model::Catalogue;
 
 /// The calls measured, in the order of the columns.
-const CALLS: [&str; 5] = ["getppid", "read 1 B of /dev/zero", "pread 4 KiB cached", "write 4 KiB to tmpfs", "send 64 KiB"];
+const CALLS: [&str; 5] =
+    ["getppid", "read 1 B of /dev/zero", "pread 4 KiB cached", "write 4 KiB to tmpfs", "send 64 KiB"];
 /// Samples of each call in one measurement; the child reports their median.
 const SAMPLES: usize = 15;
 
@@ -99,7 +100,9 @@ fn report(rounds: usize) -> Result<()> {
     let mut costs: Vec<(Tracer, Vec<Costs>)> = Vec::new();
     for tracer in Tracer::ALL {
         match tracer.program() {
-            Some(program) if installed(program).is_none() => eprintln!("{}: {program} is not installed, left out", tracer.name()),
+            Some(program) if installed(program).is_none() => {
+                eprintln!("{}: {program} is not installed, left out", tracer.name())
+            }
             _ => costs.push((tracer, Vec::new())),
         }
     }
@@ -138,7 +141,11 @@ fn print(medians: &[(Tracer, Costs)], rounds: usize) {
         let cells: Vec<String> = costs
             .iter()
             .zip(base)
-            .map(|(cost, base)| if *tracer == Tracer::Nothing { format!("{cost:.0}") } else { format!("{:+.0}", cost - base) })
+            .map(
+                |(cost, base)| {
+                    if *tracer == Tracer::Nothing { format!("{cost:.0}") } else { format!("{:+.0}", cost - base) }
+                },
+            )
             .collect();
         println!("| {} | {} |", tracer.name(), cells.join(" | "));
     }

@@ -14,6 +14,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -36,6 +37,7 @@ pub(super) struct Btf<'a> {
     /// Where each type starts in `types`; type 0 is void.
     starts: Vec<u32>,
     structs: HashMap<&'a [u8], u32>,
+    functions: HashMap<&'a [u8], u32>,
 }
 
 fn word(data: &[u8], at: usize) -> Result<u32, Malformed> {
@@ -58,8 +60,13 @@ impl<'a> Btf<'a> {
             let end = start.checked_add(word(data, length_at)? as usize).ok_or(Malformed("section out of range"))?;
             data.get(start..end).ok_or(Malformed("section out of range"))
         };
-        let mut btf =
-            Self { types: section(8, 12)?, strings: section(16, 20)?, starts: vec![u32::MAX], structs: HashMap::new() };
+        let mut btf = Self {
+            types: section(8, 12)?,
+            strings: section(16, 20)?,
+            starts: vec![u32::MAX],
+            structs: HashMap::new(),
+            functions: HashMap::new(),
+        };
         btf.index()?;
         Ok(btf)
     }
@@ -72,6 +79,8 @@ impl<'a> Btf<'a> {
             self.starts.push(at as u32);
             if matches!(kind(info), KIND_STRUCT | KIND_UNION) && name != 0 {
                 self.structs.entry(self.string(name)?).or_insert(id);
+            } else if kind(info) == KIND_FUNC && self.string(name)?.starts_with(b"bpf_") {
+                self.functions.insert(self.string(name)?, id);
             }
             at += 12 + trailer(info)?;
         }
@@ -101,10 +110,14 @@ impl<'a> Btf<'a> {
         Some(u64::from(bits / 8))
     }
 
-    /// Whether there is such a structure.
-    #[cfg(test)]
-    pub(super) fn has(&self, structure: &str) -> bool {
-        self.structs.contains_key(structure.as_bytes())
+    /// The id of a structure.
+    pub(super) fn structure(&self, name: &str) -> Option<u32> {
+        self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// The id of one of the kernel's functions for BPF programs.
+    pub(super) fn function(&self, name: &str) -> Option<u32> {
+        self.functions.get(name.as_bytes()).copied()
     }
 
     /// Bit offset and type of a member.
@@ -175,7 +188,8 @@ mod tests {
     fn finds_fields_of_the_running_kernel() {
         let data = running();
         let btf = Btf::parse(&data).unwrap();
-        assert!(btf.has("task_struct"));
+        assert!(btf.structure("task_struct").is_some());
+        assert!(btf.function("bpf_no_such_thing").is_none());
         // These two are ABI-like: i_mode has been first since 2.6, and vm_start is first in an anonymous structure.
         assert_eq!(btf.offset("inode", "i_mode"), Some(0));
         assert_eq!(btf.offset("vm_area_struct", "vm_start"), Some(0));

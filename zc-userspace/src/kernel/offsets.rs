@@ -1,6 +1,6 @@
 //! Where the running kernel keeps what the probes read.
 
-use zc_common::config::{Offsets, SEQUENCE_AT_UNLOCK, SEQUENCE_NONE, SEQUENCE_ODD_WHILE_LOCKED};
+use zc_common::config::{Offsets, SEQUENCE_AT_UNLOCK, SEQUENCE_NONE, SEQUENCE_ODD_WHILE_LOCKED, Types};
 
 use super::btf::Btf;
 
@@ -81,6 +81,22 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         meta_seq: need("bpf_iter_meta", "seq")?,
         ext4_vfs_inode: btf.offset("ext4_inode_info", "vfs_inode").unwrap_or(0),
         ext4_flags: btf.offset("ext4_inode_info", "i_flags").unwrap_or(0),
+    })
+}
+
+/// BTF ids of the structures that the probes cast addresses to.
+///
+/// # Errors
+/// If the kernel lacks one.
+pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
+    let need = |structure| btf.structure(structure).map(u64::from).ok_or(MissingField { structure, field: "(any)" });
+    Ok(Types {
+        list_head: need("list_head")?,
+        file: need("file")?,
+        inode: need("inode")?,
+        super_block: need("super_block")?,
+        socket: need("socket")?,
+        sock: need("sock")?,
     })
 }
 

@@ -96,10 +96,17 @@ impl Tracer {
     /// If the kernel or the process's privileges do not suffice; nothing stays attached then.
     pub fn load(options: &Options<'_>) -> Result<Self, LoadError> {
         let data = std::fs::read(BTF_PATH).map_err(LoadError::NoBtf)?;
-        let offsets = offsets::resolve(&Btf::parse(&data)?)?;
+        let btf = Btf::parse(&data)?;
+        let cast = btf.function("bpf_rdonly_cast");
         let own_tgid = if options.exclude_self { u64::from(std::process::id()) } else { 0 };
-        let config = Config { own_tgid, open_direct: libc::O_DIRECT as u64, offsets };
-        let mut ebpf = load_object(&config, options.rows)?;
+        let config = Config {
+            own_tgid,
+            open_direct: libc::O_DIRECT as u64,
+            casts: u64::from(cast.is_some()),
+            types: offsets::types(&btf)?,
+            offsets: offsets::resolve(&btf)?,
+        };
+        let mut ebpf = load_object(&config, cast, options.rows)?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
         let mut probes = Vec::new();
         for (name, provides) in TRACEPOINTS {
@@ -171,7 +178,7 @@ impl EmptyProbe {
     /// # Errors
     /// If tracing can't start here.
     pub fn attach() -> Result<Self, LoadError> {
-        let mut ebpf = load_object(&Config::default(), &[])?;
+        let mut ebpf = load_object(&Config::default(), None, &[])?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
         attach_to(&mut ebpf, "sys_exit_empty", "sys_exit", &btf)
             .map_err(|reason| LoadError::Refused { probe: "sys_exit_empty", reason })?;
@@ -197,8 +204,9 @@ struct PlainConfig(Config);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainConfig {}
 
-fn load_object(config: &Config, rows: &[Row]) -> Result<Ebpf, LoadError> {
-    let bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
+fn load_object(config: &Config, cast: Option<u32>, rows: &[Row]) -> Result<Ebpf, LoadError> {
+    let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
+    object::set_casts(bytes.to_mut(), cast);
     let config = PlainConfig(*config);
     let (native, compat, table) = (calls::native(), calls::compat(), table(rows));
     EbpfLoader::new()

@@ -1,11 +1,6 @@
 //! sendfile, from every source that it takes to every sink.
 
-use std::path::Path;
-
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::sendfile::sendfile as call;
-use nix::unistd::{pipe2, write};
 use zc_common::path::Condition::{NullBoth, NullSink, NullSource};
 
 use super::Workload;
@@ -46,27 +41,36 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:disk:pipe", Disk, Pipe, "send a file opened with O_DIRECT to a pipe"),
     new("sendfile:disk:device", Disk, Urandom, "send a file opened with O_DIRECT to /dev/urandom"),
     new("sendfile:disk:device", Disk, Null, "send a file opened with O_DIRECT to /dev/null").when(NullSink),
+    new("sendfile:disk:other", Disk, Netlink, "send a file opened with O_DIRECT to a netlink socket"),
     new("sendfile:device:tcp", Urandom, Tcp, "send /dev/urandom to a TCP socket"),
     new("sendfile:device:tcp", Zero, Tcp, "send /dev/zero to a TCP socket").when(NullSource),
+    new("sendfile:device:udp", Urandom, Udp, "send /dev/urandom to a UDP socket"),
+    new("sendfile:device:udp", Zero, Udp, "send /dev/zero to a UDP socket").when(NullSource),
     new("sendfile:device:unix", Urandom, Unix, "send /dev/urandom to a unix stream socket"),
     new("sendfile:device:unix", Zero, Unix, "send /dev/zero to a unix stream socket").when(NullSource),
     new("sendfile:device:file", Urandom, File, "send /dev/urandom to a file"),
     new("sendfile:device:file", Zero, File, "send /dev/zero to a file").when(NullSource),
+    new("sendfile:device:disk", Urandom, Disk, "send /dev/urandom to a file opened with O_DIRECT"),
+    new("sendfile:device:disk", Zero, Disk, "send /dev/zero to a file opened with O_DIRECT").when(NullSource),
     new("sendfile:device:pipe", Urandom, Pipe, "send /dev/urandom to a pipe"),
     new("sendfile:device:pipe", Zero, Pipe, "send /dev/zero to a pipe").when(NullSource),
     new("sendfile:device:device", Urandom, Urandom, "send /dev/urandom to itself"),
     new("sendfile:device:device", Zero, Urandom, "send /dev/zero to /dev/urandom").when(NullSource),
     new("sendfile:device:device", Urandom, Null, "send /dev/urandom to /dev/null").when(NullSink),
     new("sendfile:device:device", Zero, Null, "send /dev/zero to /dev/null").when(NullBoth),
+    new("sendfile:device:other", Urandom, Netlink, "send /dev/urandom to a netlink socket"),
+    new("sendfile:device:other", Zero, Netlink, "send /dev/zero to a netlink socket").when(NullSource),
     new("sendfile:other:tcp", Proc, Tcp, "send a file of /proc to a TCP socket"),
+    new("sendfile:other:udp", Proc, Udp, "send a file of /proc to a UDP socket"),
     new("sendfile:other:unix", Proc, Unix, "send a file of /proc to a unix stream socket"),
     new("sendfile:other:file", Proc, File, "send a file of /proc to a file"),
     new("sendfile:other:pipe", Proc, Pipe, "send a file of /proc to a pipe"),
     new("sendfile:other:device", Proc, Urandom, "send a file of /proc to /dev/urandom"),
     new("sendfile:other:device", Proc, Null, "send a file of /proc to /dev/null").when(NullSink),
+    new("sendfile:other:other", Proc, Netlink, "send a file of /proc to a netlink socket"),
     new("sendfile:tcp:pipe", Tcp, Pipe, "sendfile from a TCP socket to a pipe"),
     new("sendfile:unix:pipe", Unix, Pipe, "sendfile from a unix stream socket to a pipe"),
-    new("sendfile:pipe:pipe", Pipe, Pipe, "sendfile from a pipe to another").needs(pipe_to_pipe),
+    new("sendfile:udp:pipe", Udp, Pipe, "sendfile from a UDP socket to a pipe"),
 ];
 
 /// With an offset, and with ends that look like something else.
@@ -77,17 +81,3 @@ pub(super) const VARIANTS: &[Workload] = &[
     new("sendfile:file:unix", File, UnixDatagram, "to a unix datagram socket").variant("datagram"),
     new("sendfile:other:pipe", Netlink, Pipe, "sendfile from a netlink socket to a pipe").variant("netlink"),
 ];
-
-/// Tries it: no kernel since 5.10 is known to do it.
-fn pipe_to_pipe(_: &Path) -> Option<String> {
-    let attempt = || -> nix::Result<usize> {
-        let ((from, feed), (_drain, to)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
-        write(&feed, b"x")?;
-        call(&to, &from, None, 1)
-    };
-    match attempt() {
-        Ok(_) => None,
-        Err(Errno::EINVAL) => Some("this kernel's sendfile takes no pipe as its source (EINVAL)".to_owned()),
-        Err(errno) => Some(format!("sendfile from a pipe to a pipe: {errno}")),
-    }
-}

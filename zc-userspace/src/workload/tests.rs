@@ -9,9 +9,6 @@ use zc_common::path::{PathId, ROWS};
 
 use super::{Gate, NoGate, Request, Workload, all, find};
 
-/// Rows that no known kernel can drive: pipes have no splice_read, without which sendfile refuses a source (EINVAL).
-const IMPOSSIBLE: &[&str] = &["sendfile:pipe:pipe"];
-
 /// A directory with a disk behind it, which the temporary one need not have: beside the test program.
 fn scratch() -> tempfile::TempDir {
     let binary = std::env::current_exe().unwrap();
@@ -87,9 +84,7 @@ fn check_all(bytes: u64, chunk: u64) {
         loop {
             let Some(one) = queue.lock().unwrap().next() else { break };
             let problem = match one.unavailable(directory.path()) {
-                None if IMPOSSIBLE.contains(&one.id) => Some(format!("{} is possible here", one.name())),
                 None => check(one, directory.path(), bytes, chunk),
-                Some(_) if IMPOSSIBLE.contains(&one.id) => None,
                 Some(why) => Some(format!("{} is unavailable: {why}", one.name())),
             };
             wrong.lock().unwrap().extend(problem);
