@@ -48,6 +48,8 @@ pub enum Call {
     Ioctl,
     /// `(address, length, protection, flags, fd, offset)`.
     Mmap,
+    /// `(call, arguments)`: i386's way to every socket call.
+    Socketcall,
 }
 
 /// Entries of each table of system calls; higher numbers move nothing.

@@ -7,7 +7,7 @@ use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
-use crate::kernel::{Known, Task};
+use crate::kernel::{Known, Task, read_user};
 use crate::maps::{self, CONFIG, TABLE};
 use crate::{account, buffer, endpoint};
 
@@ -132,6 +132,7 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
     const PROCESS_VM_WRITE: u8 = Call::ProcessVmWrite as u8;
     const IOCTL: u8 = Call::Ioctl as u8;
     const MMAP: u8 = Call::Mmap as u8;
+    const SOCKETCALL: u8 = Call::Socketcall as u8;
 
     if call == IOCTL {
         return clone::ioctl(task, ledger, args);
@@ -166,9 +167,39 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
         TEE => return between(ledger, Mechanism::Tee, fd, args.get(1), returned),
         COPY_FILE_RANGE => return clone::copy_file_range(task, ledger, args, returned),
         MMAP => return mmap(ledger, args),
+        SOCKETCALL => {
+            count_socketcall(ledger, fd, args.get(1), returned);
+            return;
+        }
         _ => return,
     };
-    transfer(ledger, operation, &shape, flags, args, returned);
+    let operation = operation.with(Operation::COMPAT, args.compat);
+    transfer(ledger, operation, &shape, flags, args.get(2), returned);
+}
+
+/// i386's socketcall: the number of the real call, and the address of its arguments (net/socket.c, v6.1).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_socketcall(ledger: *mut ThreadLedger, number: u64, arguments: u64, returned: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+    let Some([fd, buffer, length, flags]) = read_user::<[u32; 4]>(arguments) else {
+        // Of these calls only some return bytes, and none of the others returns more than a descriptor.
+        return 0;
+    };
+    let (fd, buffer, flags) = (u64::from(fd), u64::from(buffer), u64::from(flags));
+    let (operation, shape, flags) = match number {
+        9 | 11 => (from_buffer(fd), Shape::Buffer(buffer), 0),
+        10 | 12 => (into_buffer(fd), Shape::Buffer(buffer), flags),
+        16 => (from_buffer(fd), Shape::Message(buffer), 0),
+        17 => (into_buffer(fd), Shape::Message(buffer), u64::from(length)),
+        19 => (into_buffer(fd), Shape::Messages(buffer), flags),
+        20 => (from_buffer(fd), Shape::Messages(buffer), 0),
+        _ => return 0,
+    };
+    let operation = operation.with(Operation::COMPAT, true);
+    transfer(ledger, operation, &shape, flags, u64::from(length), returned);
+    0
 }
 
 #[inline(always)]
@@ -199,7 +230,7 @@ fn transfer(
     operation: Operation,
     shape: &Shape,
     flags: u64,
-    args: &Arguments,
+    length: u64,
     returned: u64,
 ) {
     let operation = if flags & MSG_PEEK != 0 { operation.peeking() } else { operation };
@@ -209,11 +240,10 @@ fn transfer(
     if truncates && operation.far() == Endpoint::Tcp as u8 {
         return;
     }
-    let operation =
-        operation.with(Operation::TRUNCATES, truncates).with(Operation::COMPAT, args.compat);
+    let operation = operation.with(Operation::TRUNCATES, truncates);
     match *shape {
         Shape::Buffer(address) => {
-            let bytes = if truncates { returned.min(args.get(2)) } else { returned };
+            let bytes = if truncates { returned.min(length) } else { returned };
             count_buffer(ledger, operation.0, address, bytes);
         }
         Shape::Iovecs(iovecs, count) => _ = vector::count_iovecs(operation.0, iovecs, count, returned),

@@ -105,11 +105,6 @@ impl At {
         Self(if config!(casts) != 0 { cast(address, type_id) } else { address })
     }
 
-    #[inline(always)]
-    pub fn is_null(self) -> bool {
-        self.0 == 0
-    }
-
     /// Loads a field.
     #[inline(always)]
     pub fn load<T: Copy + Default>(self, offset: u64) -> T {

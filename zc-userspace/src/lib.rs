@@ -4,4 +4,5 @@ pub mod agent;
 pub mod kernel;
 pub mod ledger;
 pub mod model;
+pub mod validate;
 pub mod workload;

@@ -33,8 +33,7 @@ pub(super) fn native() -> [u8; SYSCALLS] {
     ])
 }
 
-/// i386 (arch/x86/entry/syscalls/syscall_32.tbl, v6.1). socketcall (102) and the old mmap (90) keep their arguments in
-/// memory; no libc of this century uses them: socketcall's payload is not counted, see docs/limits.md.
+/// i386 (arch/x86/entry/syscalls/syscall_32.tbl, v6.1), but for the old mmap (90), which only asks.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn compat() -> [u8; SYSCALLS] {
     table(&[
@@ -65,6 +64,7 @@ pub(super) fn compat() -> [u8; SYSCALLS] {
         (348, Call::ProcessVmWrite),
         (54, Call::Ioctl),
         (192, Call::Mmap),
+        (102, Call::Socketcall),
     ])
 }
 

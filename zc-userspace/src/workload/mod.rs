@@ -14,6 +14,7 @@ use zc_common::path::Condition;
 
 mod calls;
 mod channel;
+mod copies;
 mod copy;
 mod drive;
 mod files;
@@ -31,6 +32,7 @@ mod splice;
 mod tests;
 mod write;
 
+pub use copies::Copies;
 use drive::{Mover, Stage};
 use fixture::Fixture;
 
@@ -79,6 +81,8 @@ pub struct Outcome {
     pub operations: u64,
     /// The sum of what they moved.
     pub bytes: u64,
+    /// What became of these bytes on the way.
+    pub copies: Copies,
     /// What the reader should know, e.g. that fewer bytes moved than planned.
     pub note: Option<String>,
 }
@@ -214,6 +218,13 @@ impl Workload {
         let tally = drive::drive(&mut stage, self.mover, bytes, chunk, gate)
             .with_context(|| format!("running the workload {}", self.name()))?;
         let note = (tally.bytes != bytes).then(|| format!("moved {} of {bytes} bytes planned", tally.bytes));
-        Ok(Outcome { id: self.id.to_owned(), chunk, operations: tally.operations, bytes: tally.bytes, note })
+        Ok(Outcome {
+            id: self.id.to_owned(),
+            chunk,
+            operations: tally.operations,
+            bytes: tally.bytes,
+            copies: copies::per_byte(self).of(tally.bytes),
+            note,
+        })
     }
 }

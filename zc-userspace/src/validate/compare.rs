@@ -1,0 +1,188 @@
+//! What a workload says it did, beside what the ledger has and the model makes of it.
+
+use zc_common::hop::{Direction, Mover};
+use zc_common::path::{Condition, PathId};
+
+use super::{Compared, Copied, Moved, Row};
+use crate::ledger::Counters;
+use crate::model::Catalogue;
+use crate::workload::{Copies, Outcome, Workload};
+
+/// Ends at which nothing may be called `other`: everything that a workload between them does is known.
+const KNOWN_ENDS: [&str; 3] = ["file", "tcp", "pipe"];
+
+fn empty(catalogue: &Catalogue, workload: &Workload) -> Row {
+    let textbook = PathId::parse(workload.id).and_then(|id| {
+        let mut rows = catalogue.rows().iter().filter(|row| row.id() == id);
+        rows.find_map(|row| row.textbook)
+    });
+    Row {
+        id: workload.id.to_owned(),
+        workload: workload.name(),
+        chunk: 0,
+        operations: Compared::default(),
+        bytes: Compared::default(),
+        copied_bytes: Copied::default(),
+        moved: Moved::default(),
+        textbook_cpu_copies: textbook.map(|textbook| u64::from(textbook.cpu_copies)),
+        basis: "modelled".to_owned(),
+        exact: Some(false),
+        note: None,
+    }
+}
+
+/// The row of a workload that can't run here.
+pub(super) fn not_run(catalogue: &Catalogue, workload: &Workload, why: String) -> Row {
+    Row { exact: None, note: Some(format!("not run: {why}")), ..empty(catalogue, workload) }
+}
+
+/// The row of a workload that failed.
+pub(super) fn failed(catalogue: &Catalogue, workload: &Workload, why: &str) -> Row {
+    Row { note: Some(why.to_owned()), ..empty(catalogue, workload) }
+}
+
+/// Compares.
+pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome, counted: &Counters) -> Row {
+    let cell = PathId::parse(workload.id).and_then(|id| catalogue.cell(id, workload.condition));
+    let ledger = cell.map(|cell| counted.get(cell)).unwrap_or_default();
+    let moved = modelled(catalogue, cell, ledger.bytes);
+    let mut row = Row {
+        chunk: outcome.chunk,
+        operations: Compared { expected: outcome.operations, ledger: ledger.operations },
+        bytes: Compared { expected: outcome.bytes, ledger: ledger.bytes },
+        copied_bytes: Copied {
+            modelled: moved.to_user + moved.from_user + moved.in_kernel,
+            observed: None,
+            audited: None,
+        },
+        moved,
+        ..empty(catalogue, workload)
+    };
+    let mut problems = Vec::new();
+    if cell.is_none() {
+        problems.push(format!("the catalogue has no row for {} ({})", workload.id, workload.condition));
+    }
+    if row.operations.expected != row.operations.ledger || row.bytes.expected != row.bytes.ledger {
+        problems.push(format!("the ledger has instead: {}", listed(catalogue, counted)));
+    }
+    if moved != of(outcome.copies) && problems.is_empty() {
+        problems.push(format!("the row's hops say {moved:?}, the kernel does {:?}", of(outcome.copies)));
+    }
+    let unclassified = counted.unclassified();
+    if unclassified.operations != 0 || unclassified.bytes != 0 {
+        let (operations, bytes) = (unclassified.operations, unclassified.bytes);
+        problems.push(format!("{operations} operations with {bytes} bytes unclassified"));
+    }
+    if let Some(other) = unexpected_other(catalogue, workload, counted) {
+        problems.push(other);
+    }
+    row.exact = Some(problems.is_empty());
+    let condition = match workload.condition {
+        Condition::Asked => Some("bytes asked for; nothing has moved yet".to_owned()),
+        _ => None,
+    };
+    let notes: Vec<_> = problems.into_iter().chain(outcome.note.clone()).chain(condition).collect();
+    row.note = (!notes.is_empty()).then(|| notes.join("; "));
+    row
+}
+
+fn of(copies: Copies) -> Moved {
+    let Copies { to_user, from_user, in_kernel, referenced, dma } = copies;
+    Moved { to_user, from_user, in_kernel, referenced, dma }
+}
+
+/// What the catalogue's row makes of so many bytes.
+fn modelled(catalogue: &Catalogue, cell: Option<u8>, bytes: u64) -> Moved {
+    let mut moved = Moved::default();
+    for hop in cell.and_then(|cell| catalogue.row(cell)).map_or(&[][..], |row| row.hops) {
+        let sum = match hop.mover {
+            Mover::Cpu(Direction::ToUser) => &mut moved.to_user,
+            Mover::Cpu(Direction::FromUser) => &mut moved.from_user,
+            Mover::Cpu(Direction::InKernel) => &mut moved.in_kernel,
+            Mover::Reference => &mut moved.referenced,
+            Mover::Dma => &mut moved.dma,
+        };
+        *sum += bytes;
+    }
+    moved
+}
+
+/// Everything counted, for the note of a row that does not agree.
+fn listed(catalogue: &Catalogue, counted: &Counters) -> String {
+    let all: Vec<_> = counted
+        .iter()
+        .map(|(cell, counters)| {
+            let name = catalogue.row(cell).map_or_else(
+                || "unclassified".to_owned(),
+                |row| match row.condition {
+                    Condition::Always => row.id().to_string(),
+                    condition => format!("{}@{condition}", row.id()),
+                },
+            );
+            format!("{name} {} operations {} bytes", counters.operations, counters.bytes)
+        })
+        .collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+}
+
+fn unexpected_other(catalogue: &Catalogue, workload: &Workload, counted: &Counters) -> Option<String> {
+    let mut ends = workload.id.split(':').skip(1);
+    if !ends.any(|end| KNOWN_ENDS.contains(&end)) || workload.id.contains(":other") {
+        return None;
+    }
+    let strangers: Vec<_> = catalogue
+        .paths(counted)
+        .into_keys()
+        .filter(|id| [id.source.name(), id.sink.name()].contains(&"other"))
+        .map(|id| id.to_string())
+        .collect();
+    (!strangers.is_empty()).then(|| format!("unexpected: {}", strangers.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use zc_common::path::ROWS;
+    use zc_common::record::Cell;
+
+    use super::*;
+    use crate::workload::find;
+
+    fn judge(catalogue: &Catalogue, counted_on: &str, operations: u64) -> Row {
+        let workload = find("sendfile:file:tcp")[0];
+        let outcome = Outcome {
+            id: workload.id.to_owned(),
+            chunk: 10,
+            operations: 2,
+            bytes: 20,
+            copies: Copies { referenced: 20, ..Copies::default() },
+            note: None,
+        };
+        let mut counted = Counters::default();
+        let cell = Catalogue::default().cell(PathId::parse(counted_on).unwrap(), Condition::Always).unwrap();
+        counted.add_cell(cell, Cell { operations, bytes: 20 });
+        row(catalogue, workload, &outcome, &counted)
+    }
+
+    #[test]
+    fn agreement_is_exact() {
+        let row = judge(&Catalogue::default(), "sendfile:file:tcp", 2);
+        assert_eq!((row.exact, row.note), (Some(true), None));
+    }
+
+    #[test]
+    fn another_count_path_row_or_hop_is_not() {
+        let plain = Catalogue::default();
+        assert_eq!(judge(&plain, "sendfile:file:tcp", 3).exact, Some(false));
+        assert_eq!(judge(&plain, "read:file:user", 2).exact, Some(false));
+        let mutated = |change: fn(&mut zc_common::path::Row)| {
+            let mut rows = ROWS.to_vec();
+            let at = rows.iter().position(|row| row.id().to_string() == "sendfile:file:tcp").unwrap();
+            change(&mut rows[at]);
+            Catalogue::of(rows)
+        };
+        let hop = mutated(|row| row.hops = &[]);
+        assert_eq!(judge(&hop, "sendfile:file:tcp", 2).exact, Some(false));
+        let mechanism = mutated(|row| row.mechanism = zc_common::path::Mechanism::Tee);
+        assert_eq!(judge(&mechanism, "sendfile:file:tcp", 2).exact, Some(false));
+    }
+}
