@@ -102,11 +102,8 @@ extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Sear
     } else {
         endpoint::of_mapped_file(file, flags & VM_SHARED != 0 || flags & VM_WRITE == 0)
     };
-    let found = Search {
-        endpoint: u64::from(endpoint),
-        start: vma.load(offset!(vma_start)),
-        end: vma.load(offset!(vma_end)),
-    };
+    let found =
+        Search { endpoint: u64::from(endpoint), start: vma.load(offset!(vma_start)), end: vma.load(offset!(vma_end)) };
     // SAFETY: `search` is the structure that `find_buffer` passed.
     unsafe { search.write(found) };
     0

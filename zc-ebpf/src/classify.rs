@@ -225,14 +225,7 @@ fn vmsplice(task: Task, fd: u64) -> Operation {
 }
 
 #[inline(always)]
-fn transfer(
-    ledger: &mut ThreadLedger,
-    operation: Operation,
-    shape: &Shape,
-    flags: u64,
-    length: u64,
-    returned: u64,
-) {
+fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flags: u64, length: u64, returned: u64) {
     let operation = if flags & MSG_PEEK != 0 { operation.peeking() } else { operation };
     let truncates = flags & MSG_TRUNC != 0;
     // With MSG_TRUNC, TCP throws the bytes away uncopied (tcp_recvmsg_locked, net/ipv4/tcp.c, v6.1); the others return

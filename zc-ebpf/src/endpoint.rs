@@ -147,7 +147,7 @@ fn has_no_page_cache(magic: u64) -> bool {
         | 0x6573_5543   // fusectl
         | 0x6e66_7364   // nfsd
         | 0x6759_6969   // rpc_pipefs
-        | 0xabba_1974   // xenfs
+        | 0xabba_1974 // xenfs
     )
 }
 

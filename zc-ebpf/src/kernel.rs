@@ -142,9 +142,8 @@ fn cast(address: u64, type_id: u64) -> u64 {
 pub fn read<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes or fails.
-    let failed = unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void)
-    };
+    let failed =
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
     // SAFETY: written, since the helper did not fail (and it zeroes the buffer when it does).
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
