@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,12 @@ pub(super) fn run(agent: &Agent, command: &[OsString]) -> Result<Ran, RunError> 
         command.split_first().ok_or_else(|| RunError::Own(io::ErrorKind::InvalidInput.into()))?;
     // The terminal sends INT and QUIT to the command as well; how it takes them is its affair, and we report after it.
     signals::catch(&[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP]).map_err(io::Error::from)?;
-    let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
+    let mut command = Command::new(program);
+    // Makes the standard library fork and exec: posix_spawn(3) would make some 140 system calls in the child, setting
+    // signals, which would stand in the command's ledger.
+    // SAFETY: does nothing at all between fork and exec.
+    unsafe { command.pre_exec(|| Ok(())) };
+    let mut child = command.args(arguments).spawn().map_err(|error| {
         let name = program.to_string_lossy().into_owned();
         match error.kind() {
             io::ErrorKind::NotFound => RunError::NotFound(name),

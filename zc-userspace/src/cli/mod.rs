@@ -37,7 +37,7 @@ Examples:
 
 Tracing needs root, or CAP_BPF and CAP_PERFMON. `zcprof COMMAND --help` explains a command and its exit statuses.
 
-A path reads mechanism:source:sink. `read:file:user` are bytes that read() copied from the page cache into the
+A path reads mechanism:source:sink. `read:file:user` are bytes that read() copied from the page cache into the \
 process's memory; `sendfile:file:tcp` are bytes of a file that sendfile() handed to a TCP socket.";
 
 /// Who moved a process's bytes, from where to where, and how often the CPU copied them.

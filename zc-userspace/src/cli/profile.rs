@@ -15,8 +15,8 @@ use crate::ledger::{Selector, Snapshot};
 use crate::model::{Catalogue, Profile};
 
 const NOTES: &str = "\
-Figures are what happened within the window; processes that start or end meanwhile are included. Ctrl-C ends
-the window early and reports.
+Figures are what happened within the window; processes that start or end meanwhile are included. Ctrl-C ends the \
+window early and reports. Kernel threads make no system calls and are no processes here.
 
 Exit status: 0; 2 if the usage is wrong or tracing isn't possible here, 3 if no process matches.
 

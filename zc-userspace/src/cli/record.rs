@@ -20,17 +20,18 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 const NOTES: &str = "\
-The text report goes to standard error, so that CMD's own output stays clean; with --json it goes to
-standard output. -o FILE sends either to a file instead.
+The text report goes to standard error, so that CMD's own output stays clean; with --json it goes to standard \
+output. -o FILE sends either to a file instead.
 
-What descendants do after CMD itself has ended is not in the report.
+Figures are since CMD's start and include its descendants; what descendants do after CMD itself has ended is not in \
+the report. The few system calls between fork and exec count as CMD's.
 
-Exit status: CMD's own, or 128 + n if signal n killed it; 125 if zcprof itself fails, 126 if CMD can't be
-run, 127 if it isn't found.
+Exit status: CMD's own, or 128 + n if signal n killed it; 125 if zcprof itself fails, 126 if CMD can't be run, 127 if \
+it isn't found.
 
 Examples:
   zcprof record -- cp A B
-  zcprof record --json -o profile.json -- sh -c 'cat A | gzip > A.gz'";
+  zcprof record --json -o profile.json -- sh -c 'cat A | wc -c'";
 
 /// Runs CMD and reports how it and all its descendants moved bytes.
 #[derive(Debug, Clone, Args)]

@@ -6,8 +6,8 @@ use super::output::{CANNOT, Failure};
 use super::parse;
 
 const NOTES: &str = "\
-A row shows the chunk that it really used (UDP and O_DIRECT have limits), and moves fewer bytes where it would
-need more than 65,536 operations.
+A row shows the chunk that it really used (UDP and O_DIRECT have limits), and moves fewer bytes where it would need \
+more than 65,536 operations.
 
 Exit status: 0 if every row is exact, 1 if one is not; 2 if the usage is wrong or tracing isn't possible here.
 

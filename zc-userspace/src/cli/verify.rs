@@ -14,13 +14,13 @@ use crate::agent::{Agent, ONE_SHOT};
 use crate::model::{Catalogue, Claim, Verdict, Verification};
 
 const NOTES: &str = "\
-The share is the matching bytes of all bytes that go to the sink given; without --sink, of all bytes that come
-from the source given; without either, of all bytes that are delivered.
+The share is the matching bytes of all bytes that go to the sink given; without --sink, of all bytes that come from \
+the source given; without either, of all bytes that are delivered.
 
-With CMD, the text report goes to standard error, so that CMD's own output stays clean; else, and with --json, to
+With CMD, the text report goes to standard error, so that CMD's own output stays clean; else, and with --json, to \
 standard output. CMD's own exit status does not matter to the verdict.
 
-Exit status: 0 if the share is reached, 1 if it is not; 2 if the usage is wrong, tracing isn't possible here or CMD
+Exit status: 0 if the share is reached, 1 if it is not; 2 if the usage is wrong, tracing isn't possible here or CMD \
 can't be run; 3 if there was no traffic to judge by or no process matches.
 
 Examples:
@@ -31,6 +31,8 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = NOTES,
+    // clap's own would leave out the `--`.
+    override_usage = "zcprof verify [OPTIONS] --mechanism <M> <SELECTOR>\n       zcprof verify [OPTIONS] --mechanism <M> -- <CMD>...",
     group = ArgGroup::new("selector").args(FLAGS).arg("command").required(true),
 )]
 pub struct VerifyArgs {
