@@ -1,0 +1,92 @@
+//! `zcprof profile`: what running processes do over a window of time.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use clap::{ArgGroup, Args};
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::Signal;
+
+use super::output::{self, Failure, NOTHING};
+use super::selector::{FLAGS, SelectorArgs};
+use super::{child, parse, render, signals, window};
+use crate::agent::{Agent, ONE_SHOT};
+use crate::ledger::{Selector, Snapshot};
+use crate::model::{Catalogue, Profile};
+
+const NOTES: &str = "\
+Figures are what happened within the window; processes that start or end meanwhile are included. Ctrl-C ends the \
+window early and reports. Kernel threads make no system calls and are no processes here.
+
+Exit status: 0; 2 if the usage is wrong or tracing isn't possible here, 3 if no process matches.
+
+Examples:
+  zcprof profile --pid 4711
+  zcprof profile --unit nginx --for 1m --json";
+
+/// Reports how processes that already run move bytes.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = NOTES, group = ArgGroup::new("selector").args(FLAGS).required(true))]
+pub struct ProfileArgs {
+    /// Whom to watch.
+    #[command(flatten)]
+    pub whom: SelectorArgs,
+    /// How long to watch.
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = parse::duration)]
+    pub window: Duration,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &ProfileArgs) -> Result<u8, Failure> {
+    let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
+    let profile = over_window(&agent, &arguments.whom, arguments.window)?;
+    output::print(&if arguments.json { output::json(&profile)? } else { render::profile(&profile) })?;
+    Ok(0)
+}
+
+/// The profile of what the flags select, over the time given from now on.
+pub(super) fn over_window(agent: &Agent, whom: &SelectorArgs, window: Duration) -> Result<Profile, Failure> {
+    let selector = whom.selector().ok_or_else(|| Failure::new(output::CANNOT, "say which processes: see --help"))?;
+    let ledger = |error| Failure::cannot("read the ledger", error);
+    signals::catch(&[Signal::SIGINT]).map_err(|error| Failure::cannot("catch Ctrl-C", error))?;
+    let start = agent.observe().map_err(ledger)?;
+    let no_match = || Failure::new(NOTHING, format!("no process matches {}", whom.describe()));
+    // A pid that nobody has is not waited for: whoever gets it next is somebody else.
+    if matches!(selector, Selector::Pid(_)) && selector.select(&start).iter().all(|process| process.exited) {
+        return Err(no_match());
+    }
+    wait(agent, &start, window).map_err(ledger)?;
+    let end = agent.observe().map_err(ledger)?;
+    window::between(agent.catalogue(), &selector, &start, &end, std::process::id()).ok_or_else(no_match)
+}
+
+/// Lets the window pass, or the part of it until Ctrl-C.
+fn wait(agent: &Agent, start: &Snapshot, window: Duration) -> std::io::Result<()> {
+    let bar = progress(window);
+    let end = start.taken.checked_add(window);
+    child::keep_up(agent, |most| {
+        let now = Instant::now();
+        let left = end.map_or(most, |end| end.saturating_duration_since(now));
+        bar.set_position(u64::try_from((now - start.taken).as_millis()).unwrap_or(u64::MAX));
+        if left.is_zero() || signals::take(Signal::SIGINT) {
+            return Ok(true);
+        }
+        child::pause(left.min(most))?;
+        Ok(false)
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// A bar on stderr where somebody may be waiting in front of it.
+fn progress(window: Duration) -> ProgressBar {
+    if window <= Duration::from_secs(1) || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
+    // The template is a constant; the default one would do as well.
+    let style = ProgressStyle::with_template("watching [{bar:40}] {elapsed} (Ctrl-C reports now)");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
