@@ -1,6 +1,8 @@
 //! zcprof's user half as a library, so that the end-to-end tests can drive its parts.
 
 pub mod agent;
+pub mod config;
+pub mod export;
 pub mod kernel;
 pub mod ledger;
 pub mod model;
