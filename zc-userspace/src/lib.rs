@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
+pub mod export;
 pub mod kernel;
 pub mod ledger;
 pub mod model;

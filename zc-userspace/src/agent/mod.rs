@@ -1,5 +1,6 @@
 //! The agent: a tracer and a ledger, and the one way to bring the ledger up to date. Commands and daemon share it.
 
+pub mod daemon;
 mod privileges;
 mod procfs;
 

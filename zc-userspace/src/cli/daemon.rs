@@ -1,13 +1,15 @@
 //! `zcprof daemon`: its flags. Each is optional, so that the configuration file can fill what is not given.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::output::{CANNOT, Failure};
 use super::parse;
+use crate::agent::daemon;
+use crate::config::{DaemonConfig, DaemonOptions, LogFormat, LogLevel};
 use crate::ledger::GroupBy;
 
 const NOTES: &str = "\
@@ -26,7 +28,7 @@ Examples:
 pub struct DaemonArgs {
     /// Address to listen on; may be given several times [default: 127.0.0.1:9750].
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     /// File with TLS and authentication.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
@@ -59,34 +61,27 @@ pub struct DaemonArgs {
     pub log_format: Option<LogFormat>,
 }
 
-/// How severe a message must be to be logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Errors only.
-    Error,
-    /// And warnings.
-    Warn,
-    /// And what happens.
-    Info,
-    /// And how.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object per line.
-    Json,
-}
-
 /// Runs the daemon; returns the exit status.
 ///
 /// # Errors
-/// Always, until the daemon is in.
-pub fn run(_: &DaemonArgs) -> Result<u8, Failure> {
-    Err(Failure::new(CANNOT, "daemon: not wired yet"))
+/// If the configuration makes no sense, or asks for what this build can't do.
+pub fn run(arguments: &DaemonArgs) -> Result<ExitCode, Failure> {
+    if arguments.pin {
+        let why = "this build can't pin its probes yet: start the daemon without --pin; counters begin anew with each start";
+        return Err(Failure::new(CANNOT, why));
+    }
+    let options = DaemonOptions {
+        config_file: arguments.config.clone(),
+        web_listen_address: arguments.listen.clone(),
+        web_config_file: arguments.web_config.clone(),
+        web_insecure: arguments.insecure.then_some(true),
+        group_by: arguments.group_by,
+        max_groups: arguments.max_groups,
+        retain: arguments.retain,
+        probe: arguments.probes.clone(),
+        log_level: arguments.log_level,
+        log_format: arguments.log_format,
+    };
+    let config = DaemonConfig::load(options).map_err(|error| Failure::new(CANNOT, format!("{error}")))?;
+    Ok(daemon::run(&config))
 }

@@ -9,6 +9,7 @@ mod parse;
 mod paths;
 mod probes;
 mod profile;
+mod progress;
 mod record;
 mod render;
 mod selector;
@@ -88,7 +89,7 @@ pub fn main() -> ExitCode {
         }
     };
     match run(cli.command) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => {
             output::complain(&failure.message);
             ExitCode::from(failure.status)
@@ -96,9 +97,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<u8, Failure> {
-    match command {
-        Command::Daemon(arguments) => daemon::run(&arguments),
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let status = match command {
+        Command::Daemon(arguments) => return daemon::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
@@ -108,7 +109,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Detach => detach::run(),
         Command::Generate(arguments) => generate::run(&arguments, &Cli::command()),
-    }
+    };
+    status.map(ExitCode::from)
 }
 
 /// clap's own status, but `record`'s 125 for its own failures: 2 could be the command's.

@@ -1,9 +1,16 @@
 //! `zcprof workload`: drives copy paths with exactly known bytes.
 
-use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
 
-use super::output::{CANNOT, Failure};
-use super::parse;
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde::Serialize;
+
+use super::output::{CANNOT, Failure, json, print};
+use super::{parse, progress};
+use crate::validate::StopAtGates;
+use crate::workload::{self, Gate, Outcome, Request, Workload};
 
 /// Drives one copy path with an exactly known number of bytes.
 #[derive(Debug, Clone, Args)]
@@ -33,7 +40,7 @@ pub enum What {
 /// One path and how much to move along it.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// The path, as `zcprof workload list` names it: sendfile:file:tcp.
+    /// The path, as `zcprof workload list` names it: sendfile:file:tcp, read:tcp:user@peek, read:file:user+preadv2.
     pub path: String,
     /// How much to move: 64MiB, 64KiB, or plain bytes.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse::size)]
@@ -41,18 +48,156 @@ pub struct RunArgs {
     /// How much at a time.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse::size)]
     pub chunk: u64,
+    /// Where to put scratch files: on a file system with a disk behind it [default: TMPDIR, /var/tmp or here, the first
+    /// that has one].
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
     /// Say what was moved as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Stop (SIGSTOP) right before and right after the bytes move.
+    #[arg(long, hide = true)]
+    pub stop_at_gates: bool,
 }
 
 /// Does what was asked; returns the exit status.
 ///
 /// # Errors
-/// Always, until the workload generator is in.
+/// If the path is unknown or can't be driven here.
 pub fn run(arguments: &WorkloadArgs) -> Result<u8, Failure> {
     match &arguments.what {
-        What::List { .. } => Err(Failure::new(CANNOT, "workload list: not wired yet")),
-        What::Run(_) => Err(Failure::new(CANNOT, "workload run: not wired yet")),
+        What::List { json } => list(*json),
+        What::Run(arguments) => drive(arguments),
     }
+}
+
+/// One workload, as `list --json` shows it.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    id: &'static str,
+    condition: &'static str,
+    variant: &'static str,
+    about: &'static str,
+    available: bool,
+    reason: Option<String>,
+}
+
+fn list(as_json: bool) -> Result<u8, Failure> {
+    let directory = scratch_directory(None)?;
+    let all: Vec<_> = workload::all().iter().map(|one| listed(one, directory.path())).collect();
+    if as_json {
+        print(&json(&serde_json::json!({ "workloads": all }))?)?;
+        return Ok(0);
+    }
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["workload", "what it does", "here"]);
+    for one in all {
+        let here = one.reason.unwrap_or_else(|| "yes".to_owned());
+        table.add_row([one.name, one.about.to_owned(), here]);
+    }
+    print(&format!("{table}\n"))?;
+    Ok(0)
+}
+
+fn listed(workload: &Workload, directory: &Path) -> Listed {
+    let reason = workload.unavailable(directory);
+    Listed {
+        name: workload.name(),
+        id: workload.id,
+        condition: workload.condition.name(),
+        variant: workload.variant,
+        about: workload.about,
+        available: reason.is_none(),
+        reason,
+    }
+}
+
+fn drive(arguments: &RunArgs) -> Result<u8, Failure> {
+    let found = named(&arguments.path)?;
+    let [workload] = found[..] else {
+        let names: Vec<_> = found.iter().map(|one| one.name()).collect();
+        let message = format!("{} is several workloads; name one of {}", arguments.path, names.join(", "));
+        // The plain one is what its bare name means.
+        let Some(plain) = found.iter().find(|one| one.name() == arguments.path) else {
+            return Err(Failure::new(CANNOT, message));
+        };
+        return one(plain, arguments);
+    };
+    one(workload, arguments)
+}
+
+fn one(workload: &Workload, arguments: &RunArgs) -> Result<u8, Failure> {
+    let scratch = scratch_directory(arguments.directory.as_deref())?;
+    if let Some(why) = workload.unavailable(scratch.path()) {
+        return Err(Failure::cannot(format!("drive {}", workload.name()), why));
+    }
+    let request =
+        Request { bytes: arguments.bytes, chunk: arguments.chunk, directory: scratch.path().to_owned() };
+    let outcome = if arguments.stop_at_gates {
+        workload.run(&request, &mut StopAtGates)
+    } else {
+        workload.run(&request, &mut Shown(progress::bytes(workload.plan(request.bytes, request.chunk).0)))
+    };
+    let outcome = outcome.map_err(|error| Failure::new(CANNOT, format!("{error:#}")))?;
+    print(&if arguments.json { json(&outcome)? } else { sentence(workload, &outcome) })?;
+    Ok(0)
+}
+
+fn sentence(workload: &Workload, outcome: &Outcome) -> String {
+    let note = outcome.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    format!(
+        "{}: {} bytes in {} operations of {} bytes{note}\n",
+        workload.name(),
+        outcome.bytes,
+        outcome.operations,
+        outcome.chunk
+    )
+}
+
+/// The workloads of a name.
+pub(super) fn named(name: &str) -> Result<Vec<&'static Workload>, Failure> {
+    let found = workload::find(name);
+    if found.is_empty() {
+        let message = format!("there is no workload for the path {name}; `zcprof workload list` names them all");
+        return Err(Failure::new(CANNOT, message));
+    }
+    Ok(found)
+}
+
+/// Shows how far the workload is.
+struct Shown(indicatif::ProgressBar);
+
+impl Gate for Shown {
+    fn ready(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn done(&mut self) -> anyhow::Result<()> {
+        self.0.finish_and_clear();
+        Ok(())
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+}
+
+/// A scratch directory that is removed in the end: in the one given, or in the first of the usual ones that has a disk
+/// behind it, without which nothing can be opened past the page cache.
+pub(super) fn scratch_directory(given: Option<&Path>) -> Result<tempfile::TempDir, Failure> {
+    let make = |parent: &Path| tempfile::Builder::new().prefix("zcprof-").tempdir_in(parent);
+    if let Some(parent) = given {
+        return make(parent).map_err(|error| Failure::cannot(format!("make a directory in {}", parent.display()), error));
+    }
+    let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
+    let direct = workload::find("read:disk:user");
+    let mut last = None;
+    for scratch in usual.iter().filter_map(|parent| make(parent).ok()) {
+        if direct.iter().all(|one| one.unavailable(scratch.path()).is_none()) {
+            return Ok(scratch);
+        }
+        last = Some(scratch);
+    }
+    last.ok_or_else(|| Failure::new(CANNOT, "can't write to TMPDIR, /var/tmp or here; give a --directory"))
 }

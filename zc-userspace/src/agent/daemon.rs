@@ -1,0 +1,165 @@
+//! The daemon: probes, ledger and HTTP in one process without privileges.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing::{error, info, warn};
+
+use super::{Agent, DRAIN_INTERVAL, drop_capabilities};
+use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
+use crate::export::api::{App, router};
+use crate::export::serve::serve;
+use crate::export::source::{STEP, Source};
+use crate::export::{About, REVISION, VERSION};
+use crate::kernel::kernel_release;
+use crate::ledger::Settings;
+use crate::model::Catalogue;
+
+/// The exit status when the daemon can't do its work: no probes, no port.
+const CANNOT: u8 = 2;
+/// Threads that run handlers: rendering takes milliseconds.
+const WORKERS: usize = 2;
+/// Threads that may wait for the kernel's counters on behalf of requests; they take turns anyway.
+const BLOCKING: usize = 2;
+/// Stack of each thread, in bytes; what the agent itself needs is far less.
+const STACK: usize = 512 * 1024;
+
+/// Runs the daemon until SIGTERM or SIGINT. Must be called before the process has other threads: capabilities are
+/// dropped by thread.
+#[must_use]
+pub fn run(config: &DaemonConfig) -> ExitCode {
+    start_log(config.log_level, config.log_format);
+    match run_until_stopped(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("zcprof daemon: {error:#}");
+            ExitCode::from(CANNOT)
+        }
+    }
+}
+
+fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
+    // The ports first: a daemon that can't be asked must not trace.
+    let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
+    let settings = Settings { group_by: config.group_by, max_groups: config.max_groups, retain: Some(config.retain) };
+    let agent = Arc::new(Agent::start(Catalogue::default(), settings)?);
+    let renounced = check_probes(&config.probe, agent.probes())?;
+    nix::sys::prctl::set_no_new_privs().context("can't set no_new_privs")?;
+    drop_capabilities().context("can't drop capabilities")?;
+    announce(&agent, &renounced);
+    // Threads only from here on: they inherit that nothing is permitted.
+    let about = About {
+        catalogue: agent.catalogue().clone(),
+        probes: agent.probes().to_vec(),
+        kernel: kernel_release(),
+        group_by: config.group_by,
+    };
+    let observer = Arc::clone(&agent);
+    let source = Arc::new(Source::new(move || observer.observe())?);
+    source.keep().context("can't read the ledger")?;
+    let (stop, stopped) = channel();
+    let keeper = {
+        let (agent, source) = (Arc::clone(&agent), Arc::clone(&source));
+        let named = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK);
+        named.spawn(move || keep(&agent, &source, &stopped)).context("can't start a thread")?
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .context("can't start the HTTP server")?;
+    let app = Arc::new(App { about, source });
+    let served = runtime.block_on(async {
+        let signals = wait_for_signal()?;
+        for listener in &listeners {
+            info!(address = %listener.local_addr()?, "listening");
+        }
+        serve(listeners, router(app), signals).await.context("can't serve HTTP")
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(stop);
+    if keeper.join().is_err() {
+        error!("the thread that keeps the ledger had failed");
+    }
+    info!("stopped; the probes are detached");
+    served
+}
+
+fn bind(address: &SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!("can't listen on {address}; choose another with --web.listen-address, e.g. {}:9751", address.ip())
+    })
+}
+
+fn announce(agent: &Agent, renounced: &[&str]) {
+    let attached: Vec<_> = agent.probes().iter().filter(|probe| probe.attached).map(|probe| probe.name).collect();
+    let revision = REVISION.unwrap_or("unknown");
+    info!(version = VERSION, revision, kernel = kernel_release(), attached = attached.join(","), "tracing");
+    for probe in agent.probes().iter().filter(|probe| !probe.attached) {
+        let reason = probe.reason.as_deref().unwrap_or_default();
+        let asked = renounced.contains(&probe.name);
+        info!(probe = probe.name, reason, lacks = probe.provides, renounced = asked, "probe not attached");
+    }
+}
+
+/// Keeps the ledger going: takes events off the ring before it fills, and a snapshot for the history every second.
+/// Ends when the other end of `stopped` is dropped.
+fn keep(agent: &Agent, source: &Source, stopped: &Receiver<()>) {
+    let mut next = Instant::now() + STEP;
+    let mut failed = false;
+    while stopped.recv_timeout(DRAIN_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        if Instant::now() < next {
+            agent.drain_events();
+            continue;
+        }
+        // Not next + STEP: a host that slept has no seconds to make up for.
+        next = Instant::now() + STEP - DRAIN_INTERVAL / 2;
+        match source.keep() {
+            Ok(()) if failed => warn!("the ledger can be read again"),
+            Err(error) if !failed => error!(%error, "can't read the ledger"),
+            _ => {}
+        }
+        failed = source.latest().is_none_or(|latest| latest.taken.elapsed() > STEP);
+    }
+}
+
+fn wait_for_signal() -> Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("can't wait for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+    })
+}
+
+/// Logs to standard error. A second call changes nothing.
+fn start_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // A log that nobody reads any more must not end the daemon: no complaints about it to the same place.
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false);
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}

@@ -1,0 +1,157 @@
+//! The HTTP API: routes, what they share, and what holds for every answer.
+
+mod figures;
+mod processes;
+mod query;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use utoipa::OpenApi;
+
+use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
+use super::problem::Problem;
+use super::source::Source;
+use super::{About, page, prometheus};
+use crate::ledger::Snapshot;
+
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many bytes of body are ignored; a request with more is refused.
+const MAX_BODY: u64 = 4096;
+
+/// What the handlers read.
+pub struct App {
+    /// What does not change.
+    pub about: About,
+    /// Snapshots.
+    pub source: Arc<Source>,
+}
+
+impl App {
+    async fn fresh(&self) -> Result<Arc<Snapshot>, Problem> {
+        let failed = |error| Problem::failed(&format_args!("can't read the ledger: {error}"));
+        self.source.fresh().await.map_err(failed)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "zcprof",
+        description = "Which copy path (mechanism x source x sink) every byte of each process took, and how often the CPU copied it.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    paths(
+        metrics,
+        healthy,
+        ready,
+        processes::list,
+        processes::one,
+        verify::one,
+        verify::any,
+        processes::groups,
+        paths,
+        probes
+    )
+)]
+struct Document;
+
+/// The router of everything that the daemon serves.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(page::html))
+        .route("/page.js", get(page::script))
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/openapi.json", get(openapi))
+        .route("/api/v1/processes", get(processes::list))
+        .route("/api/v1/processes/{pid}", get(processes::one))
+        .route("/api/v1/processes/{pid}/verify", get(verify::one))
+        .route("/api/v1/verify", get(verify::any))
+        .route("/api/v1/groups", get(processes::groups))
+        .route("/api/v1/paths", get(paths))
+        .route("/api/v1/probes", get(probes))
+        .fallback(async |request: Request| Problem::no_such_resource(request.uri().path()))
+        .method_not_allowed_fallback(async |request: Request| Problem::wrong_method(request.method().as_str()))
+        .layer(middleware::from_fn(guard))
+        .with_state(app)
+}
+
+/// Bounds every request, and adds to every answer what browsers must know.
+async fn guard(request: Request<Body>, next: Next) -> Response {
+    let mut response = if request.body().size_hint().lower() > MAX_BODY {
+        Problem::body_too_large().into_response()
+    } else {
+        match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::timeout().into_response(),
+        }
+    };
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The ledger by group, in Prometheus's text format.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "Metrics.", body = String, content_type = "text/plain; version=0.0.4"),
+))]
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let snapshot = app.fresh().await?;
+    let text = prometheus::render(&app.about, &snapshot, app.source.durations());
+    let text = text.map_err(|error| Problem::failed(&format_args!("can't render the metrics: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(prometheus::CONTENT_TYPE))], text).into_response())
+}
+
+/// Whether the daemon runs.
+#[utoipa::path(get, path = "/-/healthy", responses((status = 200, description = "It does.", body = String)))]
+async fn healthy() -> &'static str {
+    "healthy\n"
+}
+
+/// Whether the daemon has counted.
+#[utoipa::path(get, path = "/-/ready", responses(
+    (status = 200, description = "The first snapshot has been taken.", body = String),
+    (status = 503, description = "Not yet.", body = Problem, content_type = "application/problem+json"),
+))]
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    app.source.latest().map(|_| "ready\n").ok_or_else(Problem::not_ready)
+}
+
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}
+
+/// The catalogue of copy paths.
+#[utoipa::path(get, path = "/api/v1/paths", responses((status = 200, description = "One for each path.", body = PathList)))]
+async fn paths(State(app): State<Arc<App>>) -> Json<PathList> {
+    Json(paths_json(&app.about.catalogue))
+}
+
+/// What is attached here, and why what is not is not.
+#[utoipa::path(get, path = "/api/v1/probes", responses((status = 200, description = "One for each probe.", body = ProbeList)))]
+async fn probes(State(app): State<Arc<App>>) -> Json<ProbeList> {
+    Json(probes_json(&app.about.kernel, &app.about.probes))
+}

@@ -1,0 +1,34 @@
+//! What leaves the agent: metrics, API and page. Each exporter reads one immutable snapshot.
+
+pub mod api;
+pub mod catalogue;
+mod page;
+pub mod problem;
+pub mod prometheus;
+pub mod serve;
+pub mod source;
+#[cfg(test)]
+mod testing;
+
+use crate::kernel::ProbeStatus;
+use crate::ledger::GroupBy;
+use crate::model::Catalogue;
+
+/// What the exporters know beside the snapshot; it does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The catalogue in use.
+    pub catalogue: Catalogue,
+    /// What became of each probe.
+    pub probes: Vec<ProbeStatus>,
+    /// The running kernel's release.
+    pub kernel: String,
+    /// What the groups are.
+    pub group_by: GroupBy,
+}
+
+/// This build's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The source revision, if whoever built this said it (`ZCPROF_REVISION`).
+pub const REVISION: Option<&str> = option_env!("ZCPROF_REVISION");

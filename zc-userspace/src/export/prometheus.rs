@@ -1,0 +1,359 @@
+//! `/metrics`: a snapshot in Prometheus's text format.
+//!
+//! What this build or kernel can't observe is absent, never 0. The number of series is bounded by the ledger's groups.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::prometheus::core::Collector;
+use ::prometheus::{Encoder as _, Error, GaugeVec, Histogram, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use zc_common::path::PathId;
+
+use super::{About, REVISION, VERSION};
+use crate::ledger::{Counters, Snapshot};
+use crate::model::{Basis, Profile, profile};
+
+/// The content type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The sinks whose payload is not delivered but brought where the process can use it (see DESIGN, "Delivered").
+const NOT_DELIVERED: [&str; 3] = ["user", "mapping", "pipe"];
+
+/// Renders a snapshot.
+///
+/// # Errors
+/// Only if two metrics had the same name, which the tests rule out.
+pub fn render(about: &About, snapshot: &Snapshot, durations: &Histogram) -> Result<Vec<u8>, Error> {
+    let families = Families(Registry::new());
+    groups(&families, about, snapshot)?;
+    fallback(&families, about, snapshot)?;
+    itself(&families, about, snapshot)?;
+    families.add(durations.clone())?;
+    process(&families)?;
+    let mut text = Vec::with_capacity(1 << 15);
+    TextEncoder::new().encode(&families.0.gather(), &mut text)?;
+    Ok(text)
+}
+
+/// The metrics of one scrape.
+struct Families(Registry);
+
+impl Families {
+    fn add<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, Error> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let counter = self.add(IntCounter::new(name, help)?)?;
+        counter.inc_by(value);
+        Ok(())
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
+        self.add(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), Error> {
+        let none: [&str; 0] = [];
+        self.gauges(name, help, &none)?.with_label_values(&none).set(value);
+        Ok(())
+    }
+}
+
+fn basis_name(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Modelled => "modelled",
+        Basis::Observed => "observed",
+    }
+}
+
+/// Payload into sinks that deliver. A profile's figure counts payload into user where there is none of it; a group
+/// may turn from the one kind into the other, and a counter may not go down.
+fn delivered(profile: &Profile) -> u64 {
+    let paths = profile.paths.iter().filter(|path| !NOT_DELIVERED.contains(&path.sink.as_str()));
+    paths.map(|path| path.bytes).sum()
+}
+
+fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(), Error> {
+    const PATH: [&str; 4] = ["group", "mechanism", "source", "sink"];
+    const GROUP: [&str; 1] = ["group"];
+    let path_bytes = families.counters("zcprof_path_bytes_total", "Payload bytes by copy path.", &PATH)?;
+    let path_operations =
+        families.counters("zcprof_path_operations_total", "System calls that moved bytes, by copy path.", &PATH)?;
+    let copied = families.counters(
+        "zcprof_copied_bytes_total",
+        "Bytes that the CPU copied, by direction: the sum over all CPU hops.",
+        &["group", "direction", "basis"],
+    )?;
+    let referenced = families.counters(
+        "zcprof_referenced_bytes_total",
+        "Bytes that were handed over by reference instead of copied.",
+        &GROUP,
+    )?;
+    let delivered_bytes = families.counters(
+        "zcprof_delivered_bytes_total",
+        "Payload bytes of the paths whose sink is not user, mapping or pipe.",
+        &GROUP,
+    )?;
+    let switches = families.counters(
+        "zcprof_mode_switches_total",
+        "Switches from user mode to the kernel and back: two for each system call.",
+        &["group", "cause"],
+    )?;
+    let unclassified = families.counters(
+        "zcprof_unclassified_bytes_total",
+        "Payload bytes whose descriptor or buffer could not be resolved; they are in no path.",
+        &GROUP,
+    )?;
+    let mmap_bytes = families.counters(
+        "zcprof_mmap_requested_bytes_total",
+        "Bytes that mmap calls of files asked to map.",
+        &GROUP,
+    )?;
+    let mmap_calls = families.counters("zcprof_mmap_calls_total", "mmap calls of files.", &GROUP)?;
+    for (group, counters) in &snapshot.groups {
+        let group = group.as_str();
+        let profile = profile(&about.catalogue, Vec::new(), counters, None, 0);
+        for path in &profile.paths {
+            let labels = [group, &path.mechanism, &path.source, &path.sink];
+            path_bytes.with_label_values(&labels).inc_by(path.bytes);
+            path_operations.with_label_values(&labels).inc_by(path.operations);
+        }
+        let directions = profile.copied_bytes;
+        for (direction, bytes) in
+            [("to_user", directions.to_user), ("from_user", directions.from_user), ("in_kernel", directions.in_kernel)]
+        {
+            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes);
+        }
+        referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
+        delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));
+        switches.with_label_values(&[group, "system_call"]).inc_by(profile.mode_switches.system_calls);
+        unclassified.with_label_values(&[group]).inc_by(profile.lost.unclassified_bytes);
+        mmap_bytes.with_label_values(&[group]).inc_by(profile.mmap.requested_bytes);
+        mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);
+    }
+    Ok(())
+}
+
+fn fallback_counters(snapshot: &Snapshot) -> Counters {
+    let mut counters = Counters::with_calls(snapshot.fallback.system_calls);
+    for &(cell, more) in &snapshot.fallback.cells {
+        counters.add_cell(cell, more);
+    }
+    counters
+}
+
+/// What could be counted for no process is in no group: it has metrics of its own, so that nothing is hidden.
+fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(), Error> {
+    const PATH: [&str; 3] = ["mechanism", "source", "sink"];
+    let counters = fallback_counters(snapshot);
+    let bytes = families.counters(
+        "zcprof_fallback_bytes_total",
+        "Payload bytes that could be counted for no process, by copy path.",
+        &PATH,
+    )?;
+    let operations = families.counters(
+        "zcprof_fallback_operations_total",
+        "System calls that moved bytes and could be counted for no process, by copy path.",
+        &PATH,
+    )?;
+    for (PathId { mechanism, source, sink }, totals) in about.catalogue.paths(&counters) {
+        let labels = [mechanism.name(), source.name(), sink.name()];
+        bytes.with_label_values(&labels).inc_by(totals.bytes);
+        operations.with_label_values(&labels).inc_by(totals.operations);
+    }
+    families.counter(
+        "zcprof_fallback_unclassified_bytes_total",
+        "Payload bytes that could be counted neither for a process nor on a path.",
+        counters.unclassified().bytes,
+    )?;
+    families.counter(
+        "zcprof_fallback_system_calls_total",
+        "System calls that could be counted for no process.",
+        counters.system_calls,
+    )?;
+    families.counter(
+        "zcprof_fallback_threads_total",
+        "Exited threads whose totals could be counted for no process.",
+        snapshot.fallback.threads,
+    )
+}
+
+fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(), Error> {
+    let labels = ["version", "revision", "kernel"];
+    let info = families.gauges("zcprof_build_info", "This build and the kernel that it runs on; always 1.", &labels)?;
+    info.with_label_values(&[VERSION, REVISION.unwrap_or("unknown"), &about.kernel]).set(1.0);
+    let attached =
+        families.gauges("zcprof_probe_attached", "Whether a probe is attached, and why not.", &["probe", "reason"])?;
+    for probe in &about.probes {
+        let labels = [probe.name, probe.reason.as_deref().unwrap_or_default()];
+        attached.with_label_values(&labels).set(f64::from(u8::from(probe.attached)));
+    }
+    let lost = families.counters(
+        "zcprof_events_lost_total",
+        "Lifecycle events that were lost; no figure of the ledger rests on them.",
+        &["cause"],
+    )?;
+    lost.with_label_values(&["ring_full"]).inc_by(snapshot.fallback.events_lost);
+    let of_groups = snapshot.groups.values().map(|counters| counters.unclassified().operations);
+    families.counter(
+        "zcprof_operations_unclassified_total",
+        "System calls whose descriptor or buffer could not be resolved, of all groups and of no process.",
+        of_groups.sum::<u64>() + fallback_counters(snapshot).unclassified().operations,
+    )
+}
+
+/// The daemon's own process, by the names that every exporter uses. Absent where /proc does not tell.
+fn process(families: &Families) -> Result<(), Error> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        let counter = ::prometheus::Counter::new("process_cpu_seconds_total", "CPU time of the daemon, in seconds.")?;
+        families.add(counter)?.inc_by(seconds(usage.user_time()) + seconds(usage.system_time()));
+    }
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split_ascii_whitespace().map_while(|field| field.parse::<u64>().ok());
+    if let (Some(all), Some(resident)) = (pages.next(), pages.next())
+        && let Ok(Some(size)) = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+    {
+        let bytes = |pages: u64| pages as f64 * size as f64;
+        families.gauge("process_virtual_memory_bytes", "Virtual memory of the daemon.", bytes(all))?;
+        families.gauge("process_resident_memory_bytes", "Resident memory of the daemon.", bytes(resident))?;
+    }
+    if let Some(start) = start_time() {
+        families.gauge("process_start_time_seconds", "When the daemon started, in seconds since 1970.", start)?;
+    }
+    Ok(())
+}
+
+/// When this process started: /proc/self is made with it.
+fn start_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Fields are counted behind the command name, which may hold anything: field 22 is the start (proc(5)).
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()?? as f64;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    // Whole seconds: the two clocks are not read at one time, and the value must not waver.
+    Some((now - uptime + ticks / per_second).round())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use zc_common::record::{CELL_NO_DESCRIPTOR, Cell};
+
+    use super::super::testing::{about, counters, snapshot};
+    use super::*;
+
+    fn text(snapshot: &Snapshot) -> String {
+        let durations = Histogram::with_opts(::prometheus::HistogramOpts::new("zcprof_x_seconds", "x")).unwrap();
+        String::from_utf8(render(&about(), snapshot, &durations).unwrap()).unwrap()
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|one| one == line), "no line\n{line}\nin\n{text}");
+    }
+
+    #[test]
+    fn promtool_finds_nothing_to_complain_about() {
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool, from Debian's package prometheus");
+        promtool.stdin.take().unwrap().write_all(text(&snapshot()).as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn the_ledger_by_group() {
+        let text = text(&snapshot());
+        for line in [
+            r#"zcprof_path_bytes_total{group="nginx",mechanism="sendfile",sink="tcp",source="file"} 900"#,
+            r#"zcprof_path_operations_total{group="nginx",mechanism="sendfile",sink="tcp",source="file"} 1"#,
+            r#"zcprof_copied_bytes_total{basis="modelled",direction="from_user",group="nginx"} 100"#,
+            r#"zcprof_referenced_bytes_total{group="nginx"} 900"#,
+            r#"zcprof_delivered_bytes_total{group="nginx"} 1000"#,
+            r#"zcprof_mode_switches_total{cause="system_call",group="nginx"} 20"#,
+            r#"zcprof_unclassified_bytes_total{group="nginx"} 7"#,
+            r#"zcprof_mmap_requested_bytes_total{group="nginx"} 4096"#,
+            r#"zcprof_mmap_calls_total{group="nginx"} 1"#,
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
+    fn what_no_process_has_and_what_the_daemon_is() {
+        let text = text(&snapshot());
+        for line in [
+            r#"zcprof_fallback_bytes_total{mechanism="read",sink="user",source="file"} 50"#,
+            "zcprof_fallback_system_calls_total 3",
+            "zcprof_fallback_threads_total 1",
+            r#"zcprof_events_lost_total{cause="ring_full"} 5"#,
+            "zcprof_operations_unclassified_total 1",
+            r#"zcprof_probe_attached{probe="sys_exit",reason=""} 1"#,
+            r#"zcprof_probe_attached{probe="net",reason="not in this build"} 0"#,
+        ] {
+            has(&text, line);
+        }
+        assert!(text.contains("zcprof_build_info{kernel=\"6.1.0-test\""));
+        assert!(text.contains("process_resident_memory_bytes ") && text.contains("process_start_time_seconds 1"));
+    }
+
+    #[test]
+    fn what_is_not_observed_is_absent() {
+        let text = text(&snapshot());
+        for name in ["dma_bytes", "page_faults", "context_switches", "page_cache", "pass_through", "probe_runs"] {
+            assert!(!text.contains(name), "{name}");
+        }
+        assert!(!text.contains(r#"cause="page_fault""#));
+    }
+
+    #[test]
+    fn hostile_group_names_stay_inside_their_label() {
+        let mut snapshot = snapshot();
+        snapshot.groups.insert("a\"} 1\nzcprof_evil 1\\\u{1b}[2J\u{fffd}".to_owned(), Counters::with_calls(1));
+        let text = text(&snapshot);
+        assert!(!text.lines().any(|line| line.starts_with("zcprof_evil")));
+        assert!(text.contains("{group=\"a\\\"} 1\\nzcprof_evil 1\\\\\u{1b}[2J\u{fffd}\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn delivered_never_goes_down_when_a_reader_begins_to_send() {
+        let of = |cells: &[(&str, u64)]| delivered(&profile(&about().catalogue, Vec::new(), &counters(cells), None, 0));
+        let reading = of(&[("read:file:user", 100)]);
+        assert!(reading <= of(&[("read:file:user", 100), ("write:user:tcp", 5)]));
+    }
+
+    #[test]
+    fn unclassified_of_the_fallback_is_counted() {
+        let mut snapshot = snapshot();
+        snapshot.fallback.cells.push((CELL_NO_DESCRIPTOR, Cell { operations: 2, bytes: 9 }));
+        let text = text(&snapshot);
+        has(&text, "zcprof_operations_unclassified_total 3");
+        has(&text, "zcprof_fallback_unclassified_bytes_total 9");
+    }
+
+    #[test]
+    fn as_many_series_as_groups() {
+        let mut snapshot = snapshot();
+        let all = counters(&[("read:file:user", 1), ("write:user:tcp", 1)]);
+        snapshot.groups = (0..512).map(|number| (number.to_string(), all.clone())).collect();
+        let begun = std::time::Instant::now();
+        let text = text(&snapshot);
+        assert_eq!(text.lines().filter(|line| line.starts_with("zcprof_path_bytes_total{")).count(), 1024);
+        assert!(begun.elapsed().as_secs() < 2);
+    }
+}

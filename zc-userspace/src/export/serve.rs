@@ -1,0 +1,83 @@
+//! The HTTP server: an accept loop that bounds what clients can take of a privileged daemon.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+/// Connections at once; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 128;
+/// How long a client may take over its request's head; an idle connection is closed after it, too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How large a request's head may be, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// How long answers may go on after the stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Serves until `stop` is done, then finishes the answers under way.
+///
+/// # Errors
+/// If a listener can't be used.
+pub async fn serve(
+    listeners: Vec<std::net::TcpListener>,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let connections = Arc::new(GracefulShutdown::new());
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut accepting = tokio::task::JoinSet::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        accepting.spawn(accept(listener, router.clone(), Arc::clone(&places), Arc::clone(&connections)));
+    }
+    stop.await;
+    accepting.shutdown().await;
+    // The tasks that accept are gone, and with them the other holders.
+    if let Some(connections) = Arc::into_inner(connections)
+        && tokio::time::timeout(GRACE, connections.shutdown()).await.is_err()
+    {
+        debug!("some clients did not finish in time");
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, router: Router, places: Arc<Semaphore>, connections: Arc<GracefulShutdown>) {
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone(), connections.watcher());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, or a client that was gone at once: neither ends the daemon.
+                warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn connection(stream: TcpStream, router: Router, watcher: Watcher) -> impl Future<Output = ()> + use<> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    let service = TowerToHyperService::new(router);
+    let served = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+    async move {
+        if let Err(error) = served.await {
+            debug!(%error, "a connection ended early");
+        }
+    }
+}

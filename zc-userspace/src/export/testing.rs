@@ -1,0 +1,87 @@
+//! A fixed snapshot for the exporters' tests: no kernel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zc_common::path::{Condition, PathId};
+use zc_common::record::{CELL_NO_BUFFER, Cell};
+
+use super::About;
+use crate::kernel::{FallbackReading, ProbeStatus};
+use crate::ledger::{Counters, GroupBy, Process, ProcessKey, Snapshot};
+use crate::model::Catalogue;
+
+/// A command name that tries everything: quotes, line breaks, an escape, HTML, and a replaced byte.
+pub(super) const HOSTILE: &str = "</script>\"\n\\\u{1b}[2J\u{fffd}'&";
+
+pub(super) fn about() -> About {
+    let probe = |name, attached: bool| ProbeStatus {
+        name,
+        attached,
+        reason: (!attached).then(|| "not in this build".to_owned()),
+        minimum_kernel: "6.1",
+        provides: "",
+    };
+    About {
+        catalogue: Catalogue::default(),
+        probes: vec![probe("sys_exit", true), probe("net", false)],
+        kernel: "6.1.0-test".to_owned(),
+        group_by: GroupBy::Comm,
+    }
+}
+
+/// Ten system calls, and one operation on each path.
+pub(super) fn counters(cells: &[(&str, u64)]) -> Counters {
+    let catalogue = Catalogue::default();
+    let mut counters = Counters::with_calls(10);
+    for &(id, bytes) in cells {
+        let id = PathId::parse(id).unwrap();
+        let cell = catalogue.cell(id, Condition::Always).or_else(|| catalogue.cell(id, Condition::Asked)).unwrap();
+        counters.add_cell(cell, Cell { operations: 1, bytes });
+    }
+    counters
+}
+
+fn process(tgid: u32, parent: Option<u32>, comm: &str, counters: Counters) -> Arc<Process> {
+    let key = |tgid: u32| ProcessKey { tgid, start: u64::from(tgid) * 10 };
+    Arc::new(Process {
+        key: key(tgid),
+        parent: parent.map(key),
+        comm: comm.to_owned(),
+        exe: Some(format!("/usr/sbin/{comm}")),
+        cgroup: Some(format!("/system.slice/{comm}.service")),
+        unit: Some(format!("{comm}.service")),
+        container: None,
+        exited: tgid == 40,
+        counters,
+    })
+}
+
+/// nginx and its worker, a reader that has exited, and one that is named to do harm.
+pub(super) fn snapshot() -> Snapshot {
+    let mut nginx = counters(&[("sendfile:file:tcp", 900), ("write:user:tcp", 100), ("mmap:file:mapping", 4096)]);
+    nginx.add_cell(CELL_NO_BUFFER, Cell { operations: 1, bytes: 7 });
+    let file = Catalogue::default().cell(PathId::parse("read:file:user").unwrap(), Condition::Always).unwrap();
+    Snapshot {
+        taken: Instant::now(),
+        duration: Duration::from_millis(1),
+        processes: vec![
+            process(10, None, "nginx", nginx.clone()),
+            process(20, Some(10), "worker", counters(&[("write:user:tcp", 1000)])),
+            process(30, None, HOSTILE, Counters::default()),
+            process(40, None, "cat", counters(&[("read:file:user", 500)])),
+        ],
+        groups: BTreeMap::from([
+            ("nginx".to_owned(), nginx),
+            ("worker".to_owned(), counters(&[("write:user:tcp", 1000)])),
+            (HOSTILE.to_owned(), Counters::with_calls(1)),
+        ]),
+        fallback: FallbackReading {
+            system_calls: 3,
+            events_lost: 5,
+            threads: 1,
+            cells: vec![(file, Cell { operations: 1, bytes: 50 })],
+        },
+    }
+}
