@@ -3,6 +3,7 @@
 mod child;
 pub mod daemon;
 mod detach;
+mod exec;
 mod generate;
 mod output;
 mod parse;

@@ -171,7 +171,7 @@ fn totals(profile: &Profile) -> String {
         lines.push(("unclassified", of));
     }
     if lost.events > 0 {
-        let lost = format!("{} lost on this host: a short-lived descendant may be missing", lost.events);
+        let lost = format!("{} lost on this host: short-lived descendants may be missing or unnamed", lost.events);
         lines.push(("lifecycle events", lost));
     }
     let mut text = String::new();
