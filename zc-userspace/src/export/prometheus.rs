@@ -195,7 +195,7 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
     }
     let lost = families.counters(
         "zcprof_events_lost_total",
-        "Lifecycle events that were lost; no figure of the ledger rests on them.",
+        "Lifecycle events that were lost; no byte of the ledger rests on them.",
         &["cause"],
     )?;
     lost.with_label_values(&["ring_full"]).inc_by(snapshot.fallback.events_lost);
