@@ -1,11 +1,12 @@
 //! The daemon's configuration: flags over a TOML file over defaults.
 
+mod file;
+
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::kernel::ProbeStatus;
 use crate::ledger::GroupBy;
@@ -158,80 +159,13 @@ pub enum ConfigError {
     },
 }
 
-/// The file: the flags' names, with the dots as sections.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct File {
-    #[serde(deserialize_with = "name_of_value")]
-    group_by: Option<GroupBy>,
-    max_groups: Option<usize>,
-    #[serde(deserialize_with = "duration")]
-    retain: Option<Duration>,
-    #[serde(deserialize_with = "one_or_more")]
-    probe: Vec<String>,
-    web: Web,
-    log: Log,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct Web {
-    #[serde(deserialize_with = "one_or_more")]
-    listen_address: Vec<String>,
-    insecure: Option<bool>,
-    config: WebConfig,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WebConfig {
-    file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Log {
-    #[serde(deserialize_with = "name_of_value")]
-    level: Option<LogLevel>,
-    #[serde(deserialize_with = "name_of_value")]
-    format: Option<LogFormat>,
-}
-
-fn name_of_value<'de, D: Deserializer<'de>, T: ValueEnum>(input: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(input)?;
-    T::from_str(&text, false).map(Some).map_err(|_| {
-        let names: Vec<_> = T::value_variants()
-            .iter()
-            .filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()))
-            .collect();
-        D::Error::custom(format!("`{text}` is none of: {}", names.join(", ")))
-    })
-}
-
-fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(input)?;
-    let parsed = humantime::parse_duration(&text);
-    parsed.map(Some).map_err(|error| D::Error::custom(format!("`{text}` is no duration such as \"10m\": {error}")))
-}
-
-fn one_or_more<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
-    let wrong = || D::Error::custom("must be a string or a list of strings");
-    match toml::Value::deserialize(input)? {
-        toml::Value::String(one) => Ok(vec![one]),
-        toml::Value::Array(all) => {
-            all.into_iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-        }
-        _ => Err(wrong()),
-    }
-}
-
 impl DaemonConfig {
     /// Merges the flags over the file that they name, if any, over the defaults.
     ///
     /// # Errors
     /// If the file or an address is unusable, or plain HTTP would leave the host.
     pub fn load(options: DaemonOptions) -> Result<Self, ConfigError> {
-        let file = options.config_file.as_deref().map_or_else(|| Ok(File::default()), read)?;
+        let file = options.config_file.as_deref().map_or_else(|| Ok(file::File::default()), file::read)?;
         if let Some(path) = options.web_config_file.or(file.web.config.file) {
             return Err(ConfigError::NoTls(path));
         }
@@ -253,12 +187,6 @@ impl DaemonConfig {
             log_format: options.log_format.or(file.log.format).unwrap_or_default(),
         })
     }
-}
-
-fn read(path: &Path) -> Result<File, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error: Box::new(error) })
 }
 
 /// Reads `host:port`; `:port` means every address, as Prometheus's exporters have it.

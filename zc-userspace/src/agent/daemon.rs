@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -47,6 +48,9 @@ pub fn run(config: &DaemonConfig) -> ExitCode {
 fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     // The ports first: a daemon that can't be asked must not trace.
     let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
+    // A stop asked for while the probes are being attached waits for them, and is then a stop like any other.
+    let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    stops.thread_block().context("can't hold signals back")?;
     let settings = Settings { group_by: config.group_by, max_groups: config.max_groups, retain: Some(config.retain) };
     let agent = Arc::new(Agent::start(Catalogue::default(), settings)?);
     let renounced = check_probes(&config.probe, agent.probes())?;
@@ -79,6 +83,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     let app = Arc::new(App { about, source });
     let served = runtime.block_on(async {
         let signals = wait_for_signal()?;
+        stops.thread_unblock().context("can't let signals through")?;
         for listener in &listeners {
             info!(address = %listener.local_addr()?, "listening");
         }
@@ -89,6 +94,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     if keeper.join().is_err() {
         error!("the thread that keeps the ledger had failed");
     }
+    drop(agent);
     info!("stopped; the probes are detached");
     served
 }
@@ -105,8 +111,10 @@ fn announce(agent: &Agent, renounced: &[&str]) {
     info!(version = VERSION, revision, kernel = kernel_release(), attached = attached.join(","), "tracing");
     for probe in agent.probes().iter().filter(|probe| !probe.attached) {
         let reason = probe.reason.as_deref().unwrap_or_default();
-        let asked = renounced.contains(&probe.name);
-        info!(probe = probe.name, reason, lacks = probe.provides, renounced = asked, "probe not attached");
+        info!(probe = probe.name, reason, lacks = probe.provides, "probe not attached");
+    }
+    for probe in renounced {
+        info!(probe, "turned off as asked; it would not have been attached anyway");
     }
 }
 
@@ -162,4 +170,22 @@ fn start_log(level: LogLevel, format: LogFormat) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DaemonOptions;
+
+    #[test]
+    fn a_port_in_use_is_named_with_a_way_out_before_anything_is_traced() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let _holder = TcpListener::bind(taken).unwrap();
+        let options = DaemonOptions { web_listen_address: vec![taken.to_string()], ..DaemonOptions::default() };
+        let error = run_until_stopped(&DaemonConfig::load(options).unwrap()).unwrap_err();
+        let message = format!("{error:#}");
+        for part in [&taken.to_string(), "--web.listen-address", "in use"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 }

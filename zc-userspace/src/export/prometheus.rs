@@ -2,7 +2,7 @@
 //!
 //! What this build or kernel can't observe is absent, never 0. The number of series is bounded by the ledger's groups.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+mod process;
 
 use ::prometheus::core::Collector;
 use ::prometheus::{Encoder as _, Error, GaugeVec, Histogram, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
@@ -28,7 +28,7 @@ pub fn render(about: &About, snapshot: &Snapshot, durations: &Histogram) -> Resu
     fallback(&families, about, snapshot)?;
     itself(&families, about, snapshot)?;
     families.add(durations.clone())?;
-    process(&families)?;
+    process::add(&families)?;
     let mut text = Vec::with_capacity(1 << 15);
     TextEncoder::new().encode(&families.0.gather(), &mut text)?;
     Ok(text)
@@ -195,7 +195,7 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
     }
     let lost = families.counters(
         "zcprof_events_lost_total",
-        "Lifecycle events that were lost; no figure of the ledger rests on them.",
+        "Lifecycle events that were lost; no byte of the ledger rests on them.",
         &["cause"],
     )?;
     lost.with_label_values(&["ring_full"]).inc_by(snapshot.fallback.events_lost);
@@ -205,42 +205,6 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         "System calls whose descriptor or buffer could not be resolved, of all groups and of no process.",
         of_groups.sum::<u64>() + fallback_counters(snapshot).unclassified().operations,
     )
-}
-
-/// The daemon's own process, by the names that every exporter uses. Absent where /proc does not tell.
-fn process(families: &Families) -> Result<(), Error> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        let counter = ::prometheus::Counter::new("process_cpu_seconds_total", "CPU time of the daemon, in seconds.")?;
-        families.add(counter)?.inc_by(seconds(usage.user_time()) + seconds(usage.system_time()));
-    }
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let mut pages = statm.split_ascii_whitespace().map_while(|field| field.parse::<u64>().ok());
-    if let (Some(all), Some(resident)) = (pages.next(), pages.next())
-        && let Ok(Some(size)) = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-    {
-        let bytes = |pages: u64| pages as f64 * size as f64;
-        families.gauge("process_virtual_memory_bytes", "Virtual memory of the daemon.", bytes(all))?;
-        families.gauge("process_resident_memory_bytes", "Resident memory of the daemon.", bytes(resident))?;
-    }
-    if let Some(start) = start_time() {
-        families.gauge("process_start_time_seconds", "When the daemon started, in seconds since 1970.", start)?;
-    }
-    Ok(())
-}
-
-/// When this process started: /proc/self is made with it.
-fn start_time() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Fields are counted behind the command name, which may hold anything: field 22 is the start (proc(5)).
-    let ticks: f64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()?? as f64;
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-    // Whole seconds: the two clocks are not read at one time, and the value must not waver.
-    Some((now - uptime + ticks / per_second).round())
 }
 
 #[cfg(test)]

@@ -81,3 +81,42 @@ fn connection(stream: TcpStream, router: Router, watcher: Watcher) -> impl Futur
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may close before it has read all.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[test]
+    fn serves_bounds_heads_and_stops_with_an_idle_client() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let router = Router::new().route("/", get(async || "here"));
+            let server = tokio::spawn(serve(vec![listener], router, async {
+                let _ = stopped.await;
+            }));
+            let answer = ask(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"), "{answer}");
+            let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+            assert!(ask(address, &long).await.starts_with("HTTP/1.1 431"));
+            let _idle = TcpStream::connect(address).await.unwrap();
+            stop.send(()).unwrap();
+            tokio::time::timeout(GRACE * 2, server).await.expect("stops in time").unwrap().unwrap();
+            assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        });
+    }
+}

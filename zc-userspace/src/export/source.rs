@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, HistogramOpts};
+use zc_common::record::Cell;
 
-use crate::ledger::{Process, ProcessKey, Snapshot};
+use crate::ledger::{Counters, ProcessKey, Snapshot};
 
 /// The longest window.
 pub const MAX_WINDOW: Duration = Duration::from_secs(60);
@@ -15,14 +16,14 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(60);
 pub const STEP: Duration = Duration::from_secs(1);
 /// Every step is kept for so long …
 const FINE: Duration = Duration::from_secs(16);
-/// … and every so-manieth thereafter: where 1,000 processes are busy all the time, a past second takes half a MiB.
+/// … and every so-manieth thereafter: where 1,000 processes are busy, a past second takes 200 KiB.
 const COARSE: u64 = 5;
 /// How old a snapshot may be when requests come faster than this for long.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 /// How many requests may each have a snapshot of their own before that.
 const BURST: u32 = 50;
 
-/// What is kept of a past snapshot.
+/// What is kept of a past snapshot: counters only, packed, since busy processes share nothing between snapshots.
 #[derive(Debug)]
 pub struct Past {
     /// When it was taken.
@@ -30,15 +31,36 @@ pub struct Past {
     /// Lifecycle events lost until then.
     pub events_lost: u64,
     number: u64,
-    /// Sorted by key; a process that did nothing since is shared with later snapshots.
-    processes: Vec<Arc<Process>>,
+    /// By key: system calls, and where the process's cells end.
+    processes: Vec<(ProcessKey, u64, usize)>,
+    cells: Vec<(u8, Cell)>,
 }
 
 impl Past {
-    /// The process as it was then, if it was known then.
+    fn of(snapshot: &Snapshot, number: u64) -> Self {
+        let counted = snapshot.processes.iter().map(|process| process.counters.iter().count()).sum();
+        let mut cells = Vec::with_capacity(counted);
+        let processes = snapshot.processes.iter().map(|process| {
+            cells.extend(process.counters.iter());
+            (process.key, process.counters.system_calls, cells.len())
+        });
+        let processes = processes.collect();
+        Self { taken: snapshot.taken, events_lost: snapshot.fallback.events_lost, number, processes, cells }
+    }
+
+    /// A process's counters as they were then; zero for one that was not known then.
     #[must_use]
-    pub fn by_key(&self, key: ProcessKey) -> Option<&Arc<Process>> {
-        self.processes.binary_search_by_key(&key, |process| process.key).ok().map(|at| &self.processes[at])
+    pub fn counters(&self, key: ProcessKey) -> Counters {
+        let Ok(at) = self.processes.binary_search_by_key(&key, |(key, ..)| *key) else {
+            return Counters::default();
+        };
+        let (_, system_calls, end) = self.processes[at];
+        let start = at.checked_sub(1).map_or(0, |before| self.processes[before].2);
+        let mut counters = Counters::with_calls(system_calls);
+        for &(cell, more) in &self.cells[start..end] {
+            counters.add_cell(cell, more);
+        }
+        counters
     }
 }
 
@@ -117,12 +139,7 @@ impl Source {
         let mut state = self.state();
         let number = state.kept;
         state.kept += 1;
-        state.history.push_back(Arc::new(Past {
-            taken: snapshot.taken,
-            events_lost: snapshot.fallback.events_lost,
-            number,
-            processes: snapshot.processes.clone(),
-        }));
+        state.history.push_back(Arc::new(Past::of(&snapshot, number)));
         state.history.retain(|past| {
             let age = snapshot.taken.duration_since(past.taken);
             age <= FINE || (past.number.is_multiple_of(COARSE) && age <= MAX_WINDOW + STEP * COARSE as u32)
@@ -198,6 +215,16 @@ mod tests {
         assert_eq!([covered(1), covered(10), covered(30), covered(60)], [1, 10, 30, 60]);
         assert_eq!([covered(31), covered(59)], [35, 60]);
         assert!(source.state().history.len() <= 30);
+    }
+
+    #[test]
+    fn the_past_remembers_every_counter() {
+        let snapshot = snapshot();
+        let past = Past::of(&snapshot, 0);
+        for process in &snapshot.processes {
+            assert_eq!(past.counters(process.key), process.counters);
+        }
+        assert_eq!(past.counters(ProcessKey { tgid: 10, start: 1 }), Counters::default());
     }
 
     #[test]

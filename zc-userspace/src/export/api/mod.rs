@@ -9,7 +9,7 @@ mod verify;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::Router;
@@ -19,6 +19,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tracing::debug;
 use utoipa::OpenApi;
 
 use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
@@ -93,6 +94,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Bounds every request, and adds to every answer what browsers must know.
 async fn guard(request: Request<Body>, next: Next) -> Response {
+    let begun = Instant::now();
+    let asked = format!("{} {}", request.method(), request.uri());
     let mut response = if request.body().size_hint().lower() > MAX_BODY {
         Problem::body_too_large().into_response()
     } else {
@@ -111,6 +114,7 @@ async fn guard(request: Request<Body>, next: Next) -> Response {
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    debug!(request = asked, status = response.status().as_u16(), took = ?begun.elapsed(), "answered");
     response
 }
 

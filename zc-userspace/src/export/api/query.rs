@@ -68,9 +68,8 @@ pub(super) fn profile_of(
 ) -> Profile {
     let mut sum = Counters::default();
     for process in processes {
-        match past.and_then(|past| past.by_key(process.key)) {
-            Some(then) => sum.add(&process.counters.since(&then.counters)),
-            // Without a window, or not there yet when it began.
+        match past {
+            Some(past) => sum.add(&process.counters.since(&past.counters(process.key))),
             None => sum.add(&process.counters),
         }
     }
