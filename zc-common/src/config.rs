@@ -188,6 +188,18 @@ pub struct Offsets {
     pub mm_lock_seq: u64,
     /// How that sequence counts: [`SEQUENCE_NONE`] and its kin.
     pub mm_sequence: u64,
+    /// `mm_struct.mm_mt.ma_root`.
+    pub mm_tree_root: u64,
+    /// `maple_range_64.pivot`.
+    pub maple_range_pivot: u64,
+    /// `maple_range_64.slot`.
+    pub maple_range_slot: u64,
+    /// `maple_arange_64.pivot`.
+    pub maple_arange_pivot: u64,
+    /// `maple_arange_64.slot`.
+    pub maple_arange_slot: u64,
+    /// `vm_area_struct.vm_mm`.
+    pub vma_mm: u64,
     /// `vm_area_struct.vm_start`.
     pub vma_start: u64,
     /// `vm_area_struct.vm_end`.

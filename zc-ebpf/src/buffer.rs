@@ -8,12 +8,14 @@ use zc_common::path::Endpoint;
 use zc_common::record::{ThreadLedger, VMA_SLOTS, VmaSlot};
 
 use crate::endpoint;
-use crate::kernel::{Known, Task};
+use crate::kernel::{self, Known, Task, number};
 use crate::maps::offset;
 
 // include/linux/mm.h, v6.1.
 const VM_WRITE: u64 = 2;
 const VM_SHARED: u64 = 8;
+
+const EBUSY: i64 = 16;
 
 /// What lies at a user address, and up to where the same.
 #[derive(Clone, Copy)]
@@ -77,15 +79,18 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
     let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let sequence = sequence as u32;
     let mut search = Search { endpoint: u64::from(CODE_UNKNOWN), start: address, end: u64::MAX };
-    // SAFETY: the callback has the helper's signature and `search` outlives the call. A failure (no mapping there, or
-    // the map is being changed) leaves the endpoint unknown.
-    unsafe {
-        bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0);
+    // SAFETY: the callback has the helper's signature and `search` outlives the call. If there is no mapping the
+    // endpoint stays unknown.
+    let failed = unsafe {
+        bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0)
+    };
+    if failed == -EBUSY {
+        search.endpoint = find_unlocked(address);
     }
     for i in (1..VMA_SLOTS).rev() {
         ledger.vma[i] = ledger.vma[i - 1];
     }
-    let known = search.endpoint != u64::from(CODE_UNKNOWN);
+    let known = failed == 0 && search.endpoint != u64::from(CODE_UNKNOWN);
     let lasting = known && offset!(mm_sequence) != SEQUENCE_NONE && sequence & 1 == 0
         || known && offset!(mm_sequence) == SEQUENCE_AT_UNLOCK;
     let (start, end) = if lasting { (search.start, search.end) } else { (u64::MAX, search.end) };
@@ -94,17 +99,74 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
 }
 
 extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Search) -> i64 {
-    let vma = Known::new(vma);
-    let flags: u64 = vma.load(offset!(vma_flags));
-    let file = vma.follow(offset!(vma_file));
-    let endpoint = if file.is_null() {
-        Endpoint::User as u8
-    } else {
-        endpoint::of_mapped_file(file, flags & VM_SHARED != 0 || flags & VM_WRITE == 0)
+    let vma = Known::new(vma).at();
+    let found = Search {
+        endpoint: u64::from(of_vma(vma)),
+        start: number(vma + offset!(vma_start)),
+        end: number(vma + offset!(vma_end)),
     };
-    let found =
-        Search { endpoint: u64::from(endpoint), start: vma.load(offset!(vma_start)), end: vma.load(offset!(vma_end)) };
     // SAFETY: `search` is the structure that `find_buffer` passed.
     unsafe { search.write(found) };
     0
+}
+
+/// What a mapping is.
+#[inline(always)]
+fn of_vma(vma: u64) -> u8 {
+    let file = number(vma + offset!(vma_file));
+    if file == 0 {
+        return Endpoint::User as u8;
+    }
+    let flags = number(vma + offset!(vma_flags));
+    endpoint::of_mapped_file(file, flags & VM_SHARED != 0 || flags & VM_WRITE == 0)
+}
+
+/// Levels of a maple tree that are walked: five hold more mappings than a process may have.
+const LEVELS: usize = 5;
+/// Pivots of a leaf or range node; allocation-range nodes have fewer (include/linux/maple_tree.h, v6.1 to v6.18).
+const RANGE_PIVOTS: usize = 15;
+const ARANGE_PIVOTS: usize = 9;
+/// Types of maple nodes, in bits 3 to 6 of a node's pointer (same file, and mte_node_type).
+const MAPLE_LEAF_64: u64 = 1;
+const MAPLE_ARANGE_64: u64 = 3;
+
+/// Finds a mapping while a writer holds the memory map, as the page-fault path does it: by walking the tree under RCU,
+/// which the program runs under. What is found must be of this memory map and hold the address; a walk that went
+/// astray because the tree changed under it finds nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_unlocked(address: u64) -> u64 {
+    let mm = number(Task::current().at() + offset!(task_mm));
+    let mut entry = number(mm + offset!(mm_tree_root));
+    for _ in 0..LEVELS {
+        let (node, kind) = (entry & !0xff, entry >> 3 & 0xf);
+        entry = slot(node, kind, address);
+        if kind <= MAPLE_LEAF_64 {
+            break;
+        }
+    }
+    let vma = entry;
+    let holds = number(vma + offset!(vma_mm)) == mm
+        && number(vma + offset!(vma_start)) <= address
+        && address < number(vma + offset!(vma_end));
+    if vma != 0 && holds { u64::from(of_vma(vma)) } else { u64::from(CODE_UNKNOWN) }
+}
+
+/// The entry of a maple node for an index. A pivot is the last index of its slot; none is given for the last slot.
+#[inline(always)]
+fn slot(node: u64, kind: u64, index: u64) -> u64 {
+    let (pivots_at, slots_at, count) = if kind == MAPLE_ARANGE_64 {
+        (offset!(maple_arange_pivot), offset!(maple_arange_slot), ARANGE_PIVOTS)
+    } else {
+        (offset!(maple_range_pivot), offset!(maple_range_slot), RANGE_PIVOTS)
+    };
+    let pivots = kernel::read::<[u64; RANGE_PIVOTS]>(node + pivots_at).unwrap_or([0; RANGE_PIVOTS]);
+    let mut at = 0;
+    for pivot in pivots.iter().take(count) {
+        if *pivot == 0 || index <= *pivot {
+            break;
+        }
+        at += 1;
+    }
+    number(node + slots_at + at * 8)
 }

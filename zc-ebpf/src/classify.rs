@@ -237,7 +237,9 @@ fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flag
     match *shape {
         Shape::Buffer(address) => {
             let bytes = if truncates { returned.min(length) } else { returned };
-            count_buffer(ledger, operation.0, address, bytes);
+            if bytes != 0 {
+                count_buffer(ledger, operation.0, address, bytes);
+            }
         }
         Shape::Iovecs(iovecs, count) => _ = vector::count_iovecs(operation.0, iovecs, count, returned),
         Shape::Message(message) => vector::message(operation, message, returned),

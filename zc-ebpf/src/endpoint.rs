@@ -3,7 +3,7 @@
 use zc_common::config::{CODE_NULL_DEVICE, CODE_UNKNOWN};
 use zc_common::path::Endpoint;
 
-use crate::kernel::{self, At, Known, Task};
+use crate::kernel::{self, At, Task, number};
 use crate::maps::{config, offset};
 
 // include/uapi/linux/stat.h, v6.1.
@@ -180,12 +180,13 @@ fn is_memory(magic: u64) -> bool {
 
 /// What memory is that maps this file: anonymous or a mapping of a regular file.
 #[inline(always)]
-pub fn of_mapped_file(file: Known, shared_or_read_only: bool) -> u8 {
-    let inode = file.follow(offset!(file_inode));
-    if u32::from(inode.load::<u16>(offset!(inode_mode))) & S_IFMT != S_IFREG || !shared_or_read_only {
+pub fn of_mapped_file(file: u64, shared_or_read_only: bool) -> u8 {
+    let inode = number(file + offset!(file_inode));
+    let mode = kernel::read::<u16>(inode + offset!(inode_mode)).unwrap_or(0);
+    if u32::from(mode) & S_IFMT != S_IFREG || !shared_or_read_only {
         return Endpoint::User as u8;
     }
-    let magic = inode.follow(offset!(inode_sb)).load::<u64>(offset!(sb_magic));
+    let magic = number(number(inode + offset!(inode_sb)) + offset!(sb_magic));
     if is_memory(magic) { Endpoint::User as u8 } else { Endpoint::Mapping as u8 }
 }
 

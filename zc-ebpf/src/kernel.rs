@@ -148,6 +148,13 @@ pub fn read<T: Copy>(address: u64) -> Option<T> {
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
+/// A number or pointer in kernel memory; 0 if it can't be read. Reads eight bytes; narrower fields are the lower ones
+/// (every supported architecture is little-endian).
+#[inline(always)]
+pub fn number(address: u64) -> u64 {
+    read(address).unwrap_or(0)
+}
+
 /// Reads a control structure (iovec, msghdr, offset) of the calling process; never payload.
 #[inline(always)]
 pub fn read_user<T: Copy>(address: u64) -> Option<T> {

@@ -113,8 +113,10 @@ extern "C" fn on_message(index: u32, messages: *mut Messages) -> i64 {
     let (size, length_at) = if messages.operation.is(Operation::COMPAT) { (32, 28) } else { (64, 56) };
     let header = messages.at + u64::from(index) * size;
     let Some(bytes) = read_user::<u32>(header + length_at) else { return 1 };
-    message(messages.operation, header, u64::from(bytes));
-    // The operation is counted with its first message.
-    messages.operation = messages.operation.with(Operation::COUNTED, true);
+    if bytes != 0 {
+        message(messages.operation, header, u64::from(bytes));
+        // The operation is counted with its first bytes.
+        messages.operation = messages.operation.with(Operation::COUNTED, true);
+    }
     0
 }

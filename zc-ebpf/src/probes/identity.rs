@@ -2,7 +2,7 @@
 
 use zc_common::record::{FLAG_GROUP_DEAD, Identity, ThreadLedger};
 
-use crate::kernel;
+use crate::kernel::{self, number};
 use crate::maps::offset;
 
 /// A process: pid and start in ns since boot.
@@ -58,11 +58,4 @@ pub fn is_group_dead(task: u64) -> bool {
 fn cgroup_of(task: u64) -> u64 {
     let cgroup = number(number(task + offset!(task_cgroups)) + offset!(css_set_dfl_cgrp));
     number(number(cgroup + offset!(cgroup_kn)) + offset!(kernfs_id))
-}
-
-/// A number or pointer in kernel memory; 0 if it can't be read. Reads eight bytes; narrower fields are the lower ones
-/// (every supported architecture is little-endian).
-#[inline(always)]
-fn number(address: u64) -> u64 {
-    kernel::read(address).unwrap_or(0)
 }

@@ -32,7 +32,7 @@ pub fn fork(parent: *const c_void, child: *const c_void) {
 pub fn exec(task: *const c_void, binprm: *const c_void) {
     let task = Task::new(task);
     let filename: u64 = Known::new(binprm).load(offset!(binprm_filename));
-    send(task, EVENT_EXEC, identity::parent_of(task.at()), filename);
+    send(task, EVENT_EXEC, origin(task), filename);
 }
 
 /// A thread exits.
@@ -47,7 +47,18 @@ pub fn exit(task: *const c_void) {
         account::fold(ledger);
     }
     if identity::is_group_dead(task.at()) {
-        send(task, EVENT_EXIT, identity::parent_of(task.at()), 0);
+        send(task, EVENT_EXIT, origin(task), 0);
+    }
+}
+
+/// The process that forked a task's process. Its parent by now may be another: orphans are adopted.
+#[inline(always)]
+fn origin(task: Task) -> identity::Process {
+    match THREADS.get(task) {
+        Some(ledger) => {
+            identity::Process { tgid: ledger.identity.parent_tgid, start: ledger.identity.parent_start }
+        }
+        None => identity::parent_of(task.at()),
     }
 }
 

@@ -64,7 +64,8 @@ impl Agent {
         let taken = Instant::now();
         // Events first: a process that they announce is in the reading, or has exited.
         ledger.apply_events(tracer.events(), &Procfs);
-        ledger.apply(tracer.read()?, taken, &Procfs);
+        let summed = ledger.apply(tracer.read()?, taken, &Procfs);
+        tracer.remove_shared(&summed)?;
         Ok(ledger.snapshot(taken, taken.elapsed()))
     }
 

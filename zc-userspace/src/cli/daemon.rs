@@ -67,7 +67,8 @@ pub struct DaemonArgs {
 /// If the configuration makes no sense, or asks for what this build can't do.
 pub fn run(arguments: &DaemonArgs) -> Result<ExitCode, Failure> {
     if arguments.pin {
-        let why = "this build can't pin its probes yet: start the daemon without --pin; counters begin anew with each start";
+        let why =
+            "this build can't pin its probes yet: start the daemon without --pin; counters begin anew with each start";
         return Err(Failure::new(CANNOT, why));
     }
     let options = DaemonOptions {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use super::output::{CANNOT, Failure, json, print};
@@ -91,7 +91,7 @@ fn list(as_json: bool) -> Result<u8, Failure> {
         return Ok(0);
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["workload", "what it does", "here"]);
+    table.load_preset(NOTHING).set_header(["workload", "what it does", "here"]);
     for one in all {
         let here = one.reason.unwrap_or_else(|| "yes".to_owned());
         table.add_row([one.name, one.about.to_owned(), here]);
@@ -132,8 +132,7 @@ fn one(workload: &Workload, arguments: &RunArgs) -> Result<u8, Failure> {
     if let Some(why) = workload.unavailable(scratch.path()) {
         return Err(Failure::cannot(format!("drive {}", workload.name()), why));
     }
-    let request =
-        Request { bytes: arguments.bytes, chunk: arguments.chunk, directory: scratch.path().to_owned() };
+    let request = Request { bytes: arguments.bytes, chunk: arguments.chunk, directory: scratch.path().to_owned() };
     let outcome = if arguments.stop_at_gates {
         workload.run(&request, &mut StopAtGates)
     } else {
@@ -188,7 +187,8 @@ impl Gate for Shown {
 pub(super) fn scratch_directory(given: Option<&Path>) -> Result<tempfile::TempDir, Failure> {
     let make = |parent: &Path| tempfile::Builder::new().prefix("zcprof-").tempdir_in(parent);
     if let Some(parent) = given {
-        return make(parent).map_err(|error| Failure::cannot(format!("make a directory in {}", parent.display()), error));
+        return make(parent)
+            .map_err(|error| Failure::cannot(format!("make a directory in {}", parent.display()), error));
     }
     let usual = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
     let direct = workload::find("read:disk:user");

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h, v6.1.
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -49,6 +50,23 @@ pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<File> {
     }
     let mut attributes = Attributes { link: link.as_raw_fd(), flags: 0 };
     bpf(BPF_ITER_CREATE, &mut attributes).map(|fd| File::from(owned(fd)))
+}
+
+/// Takes one element out of a map; that it is not there is no error.
+pub(super) fn delete<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        map: u64,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut attributes =
+        Attributes { map: map.as_raw_fd() as u64, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a batch takes its elements out of the map.

@@ -8,7 +8,7 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, table};
 use zc_common::path::Row;
-use zc_common::record::{Fallback, ThreadLedger};
+use zc_common::record::{Fallback, SharedKey, ThreadLedger};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
@@ -141,6 +141,15 @@ impl Tracer {
         let ledgers: PerCpuValues<_> = ledgers.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0), ledgers.iter().map(|one| &one.0));
         Ok(reading)
+    }
+
+    /// Removes cells of the shared ledger that are summed for good.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for which no cause is known.
+    pub fn remove_shared(&self, keys: &[SharedKey]) -> std::io::Result<()> {
+        let map = self.fd("SHARED")?.fd().as_fd();
+        keys.iter().try_for_each(|key| bpf::delete(map, key))
     }
 
     /// Takes the lifecycle events that wait.

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zc_common::record::Identity;
+use zc_common::record::{FLAG_GROUP_DEAD, Identity, SharedKey};
 
 use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
 use super::identity::{Cgroup, ProcessKey};
 use super::snapshot::{Process, Snapshot};
 use crate::kernel::{FallbackReading, Lifecycle, LifecycleKind, Reading, ThreadReading};
+
+/// Exited processes that are kept at the most, where they are not kept for good: the retention alone would let a host
+/// that runs 100 commands a second fill the daemon's memory.
+const MAX_EXITED: usize = 8192;
 
 /// How a ledger sums.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +23,7 @@ pub struct Settings {
     pub group_by: GroupBy,
     /// Groups beside `other`.
     pub max_groups: usize,
-    /// How long an exited process is kept; `None` keeps it for good.
+    /// How long an exited process is kept, if no more than 8,192 are; `None` keeps all for good.
     pub retain: Option<Duration>,
 }
 
@@ -31,24 +35,32 @@ pub trait Lookup {
     fn cgroup(&self, pid: u32) -> Option<Cgroup>;
 }
 
+/// A thread as last read.
+#[derive(Debug)]
+struct Thread {
+    counters: Counters,
+    /// Whether this reading has it.
+    present: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
     process: Arc<Process>,
     /// The cgroup that `process` was looked up for.
     cgroup_id: u64,
-    /// Sum of its exited threads.
-    exited_threads: Counters,
-    /// Sum of its threads that live, as of this reading.
-    live_threads: Counters,
+    /// Sum of its exited threads, and of what the shared ledger had when it exited.
+    exited: Counters,
+    /// Its other threads, by their ledgers' ids, with their last values. A reading may miss one for once (its pid
+    /// changes when it executes a program), and one whose record found the map of exited threads full stays for good.
+    threads: HashMap<u64, Thread>,
     /// What the kernel counted for it outside its threads' ledgers.
     shared: Counters,
-    /// Last values of threads that vanished without a record: the map of exited threads was full, and their ledgers
-    /// are in the fallback.
-    vanished: Counters,
+    /// Keys of that, to be removed when the process has exited.
+    shared_keys: Vec<SharedKey>,
+    /// Readings in a row without a thread that lives.
+    absences: u32,
     /// When it was found to have exited.
     exited_at: Option<Instant>,
-    /// Whether a thread of it lives in this reading.
-    lives: bool,
 }
 
 /// Totals of every process and group since the probes were attached.
@@ -75,11 +87,12 @@ fn comm_of(identity: &Identity) -> String {
     String::from_utf8_lossy(&identity.comm[..end]).into_owned()
 }
 
-fn add_thread(sum: &mut Counters, thread: &ThreadReading) {
-    sum.system_calls += thread.system_calls;
-    for (cell, counters) in thread.used() {
-        sum.add_cell(cell, counters);
+fn counters_of(thread: &ThreadReading) -> Counters {
+    let mut counters = Counters::with_calls(thread.system_calls);
+    for (cell, more) in thread.used() {
+        counters.add_cell(cell, more);
     }
+    counters
 }
 
 impl Ledger {
@@ -110,42 +123,62 @@ impl Ledger {
         }
     }
 
-    /// Sums a reading in. `now` is when it was taken.
-    pub fn apply(&mut self, reading: Reading, now: Instant, lookup: &dyn Lookup) {
+    /// Sums a reading in. `now` is when it was taken. Returns the keys of the shared ledger that are summed for good and
+    /// must be removed there.
+    #[must_use = "the keys must be removed from the shared ledger"]
+    pub fn apply(&mut self, reading: Reading, now: Instant, lookup: &dyn Lookup) -> Vec<SharedKey> {
         for entry in self.entries.values_mut() {
-            entry.live_threads = Counters::default();
+            entry.threads.values_mut().for_each(|thread| thread.present = false);
             entry.shared = Counters::default();
-            entry.lives = false;
+            entry.shared_keys.clear();
+            entry.absences += 1;
         }
         for thread in &reading.threads {
             let entry = self.entry(&thread.identity, lookup);
-            entry.lives = true;
-            add_thread(&mut entry.live_threads, thread);
+            entry.absences = 0;
+            if thread.identity.id != 0 {
+                entry.threads.insert(thread.identity.id, Thread { counters: counters_of(thread), present: true });
+            }
         }
         for thread in &reading.exited {
-            let entry = self.entry(&thread.identity, lookup);
-            add_thread(&mut entry.exited_threads, thread);
+            // What an exited thread was called is older than what a living one is.
+            let last = thread.identity.flags & FLAG_GROUP_DEAD != 0;
+            let key = key_of(&thread.identity);
+            let entry = match self.entries.get_mut(&key) {
+                Some(entry) if entry.absences == 0 || !last => entry,
+                _ => self.entry(&thread.identity, lookup),
+            };
+            entry.threads.remove(&thread.identity.id);
+            entry.exited.add(&counters_of(thread));
         }
         for (key, cell) in &reading.shared {
             let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
             if let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u8::try_from(key.cell)) {
                 entry.shared.add_cell(number, *cell);
+                entry.shared_keys.push(*key);
             }
         }
         self.fallback = reading.fallback;
-        self.settle(now);
+        self.settle(now)
     }
 
     /// Brings every process's totals up to date, hands what is new to its group, and forgets what exited long ago.
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Instant) -> Vec<SharedKey> {
         let Self { settings, entries, groups, .. } = self;
+        let mut summed = Vec::new();
         entries.retain(|_, entry| {
+            let exited = entry.has_exited();
+            if exited && !entry.shared_keys.is_empty() {
+                // Nobody counts there any more.
+                let shared = std::mem::take(&mut entry.shared);
+                entry.exited.add(&shared);
+                summed.append(&mut entry.shared_keys);
+            }
             let total = entry.total();
             let more = total.since(&entry.process.counters);
             if !more.is_zero() {
                 groups.add(&settings.group_by.name_of(&entry.process), &more);
             }
-            let exited = !entry.lives;
             if !more.is_zero() || exited != entry.process.exited {
                 let process = Arc::make_mut(&mut entry.process);
                 process.counters = total;
@@ -155,12 +188,36 @@ impl Ledger {
             let age = entry.exited_at.map(|then| now.duration_since(then));
             !matches!((age, settings.retain), (Some(age), Some(retain)) if age > retain)
         });
+        self.forget_the_oldest();
+        summed
+    }
+
+    /// Keeps exited processes within their number; their groups' totals stay.
+    fn forget_the_oldest(&mut self) {
+        if self.settings.retain.is_none() {
+            return;
+        }
+        let mut exits: Vec<_> =
+            self.entries.iter().filter_map(|(key, entry)| entry.exited_at.map(|when| (when, *key))).collect();
+        let surplus = exits.len().saturating_sub(MAX_EXITED);
+        if surplus > 0 {
+            exits.sort_unstable();
+            for (_, key) in &exits[..surplus] {
+                self.entries.remove(key);
+            }
+        }
     }
 
     /// The entry of a thread's process, made if it is new, with what the identity tells brought up to date.
     fn entry(&mut self, identity: &Identity, lookup: &dyn Lookup) -> &mut Entry {
         let Self { entries, cgroups, .. } = self;
-        let entry = entries.entry(key_of(identity)).or_insert_with(|| Entry::new(identity, lookup));
+        let key = key_of(identity);
+        if !entries.contains_key(&key) {
+            // A fork runs its parent's file, which may be all that is known after the privileges are gone.
+            let inherited = parent_of(identity).and_then(|parent| entries.get(&parent)?.process.exe.clone());
+            entries.insert(key, Entry::new(identity, lookup.exe(identity.tgid).or(inherited)));
+        }
+        let entry = entries.entry(key).or_insert_with(|| Entry::new(identity, None));
         if entry.process.comm.as_bytes() != comm_bytes(identity) {
             let comm = comm_of(identity);
             if entry.process.comm != comm {
@@ -199,12 +256,12 @@ fn comm_bytes(identity: &Identity) -> &[u8] {
 }
 
 impl Entry {
-    fn new(identity: &Identity, lookup: &dyn Lookup) -> Self {
+    fn new(identity: &Identity, exe: Option<String>) -> Self {
         let process = Process {
             key: key_of(identity),
             parent: parent_of(identity),
             comm: comm_of(identity),
-            exe: lookup.exe(identity.tgid),
+            exe,
             cgroup: None,
             unit: None,
             container: None,
@@ -214,27 +271,29 @@ impl Entry {
         Self {
             process: Arc::new(process),
             cgroup_id: 0,
-            exited_threads: Counters::default(),
-            live_threads: Counters::default(),
+            exited: Counters::default(),
+            threads: HashMap::new(),
             shared: Counters::default(),
-            vanished: Counters::default(),
+            shared_keys: Vec::new(),
+            absences: 1,
             exited_at: None,
-            lives: true,
         }
     }
 
-    /// The process's totals. What is missing against the last ones is what threads took along that vanished without a
-    /// record; it is kept, so that totals never go back.
-    fn total(&mut self) -> Counters {
-        let mut sum = self.exited_threads.clone();
-        sum.add(&self.live_threads);
-        sum.add(&self.shared);
-        sum.add(&self.vanished);
-        let missing = self.process.counters.since(&sum);
-        if !missing.is_zero() {
-            self.vanished.add(&missing);
-            sum.add(&missing);
+    /// Whether no thread is left: one that this reading only missed comes back with the next one.
+    fn has_exited(&self) -> bool {
+        match self.absences {
+            0 => false,
+            1 => self.threads.is_empty(),
+            _ => true,
         }
+    }
+
+    /// The process's totals: they never go back, since a thread's last values stay until newer ones are there.
+    fn total(&self) -> Counters {
+        let mut sum = self.exited.clone();
+        self.threads.values().for_each(|thread| sum.add(&thread.counters));
+        sum.add(&self.shared);
         sum
     }
 }
@@ -281,11 +340,11 @@ mod tests {
     fn threads_move_from_live_to_exited_without_loss() {
         let mut ledger = ledger(None);
         let now = Instant::now();
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 10), thread(2, 7, 1, b"a", 5)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10), thread(2, 7, 1, b"a", 5)], vec![]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 15);
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 12)], vec![thread(2, 7, 1, b"a", 6)]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 12)], vec![thread(2, 7, 1, b"a", 6)]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 18);
-        ledger.apply(read(vec![], vec![thread(1, 7, 1, b"a", 13)]), now, &Nobody);
+        let _ = ledger.apply(read(vec![], vec![thread(1, 7, 1, b"a", 13)]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 19);
         let snapshot = ledger.snapshot(now, Duration::ZERO);
         assert!(snapshot.by_pid(7).unwrap().exited);
@@ -293,13 +352,65 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_one_reading_misses_is_counted_once() {
+        let mut ledger = ledger(None);
+        let now = Instant::now();
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![], vec![]), now, &Nobody);
+        assert_eq!(bytes(&ledger, 7), 10);
+        assert!(!ledger.snapshot(now, Duration::ZERO).by_pid(7).unwrap().exited);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 12)], vec![]), now, &Nobody);
+        assert_eq!(bytes(&ledger, 7), 12);
+        let _ = ledger.apply(read(vec![], vec![thread(1, 7, 1, b"a", 13)]), now, &Nobody);
+        assert_eq!(bytes(&ledger, 7), 13);
+    }
+
+    #[test]
+    fn shared_cells_are_summed_once_and_given_back_when_the_process_has_exited() {
+        let mut ledger = ledger(None);
+        let now = Instant::now();
+        let key = SharedKey { process_start: 1, tgid: 7, cell: 9 };
+        let shared = |bytes| vec![(key, Cell { operations: 1, bytes })];
+        let live = Reading { shared: shared(100), ..read(vec![thread(1, 7, 1, b"a", 10)], vec![]) };
+        assert_eq!(ledger.apply(live, now, &Nobody), []);
+        assert_eq!(bytes(&ledger, 7), 110);
+        let dead = Reading { shared: shared(150), ..read(vec![], vec![thread(1, 7, 1, b"a", 10)]) };
+        assert_eq!(ledger.apply(dead, now, &Nobody), [key]);
+        assert_eq!(bytes(&ledger, 7), 160);
+        assert_eq!(ledger.apply(read(vec![], vec![]), now, &Nobody), []);
+        assert_eq!(bytes(&ledger, 7), 160);
+    }
+
+    #[test]
+    fn an_exited_threads_name_is_older_than_a_living_ones() {
+        let mut ledger = ledger(None);
+        let now = Instant::now();
+        let reading = read(vec![thread(1, 7, 1, b"new", 1)], vec![thread(2, 7, 1, b"old", 1)]);
+        let _ = ledger.apply(reading, now, &Nobody);
+        assert_eq!(ledger.snapshot(now, Duration::ZERO).by_pid(7).unwrap().comm, "new");
+    }
+
+    #[test]
+    fn exited_processes_are_kept_within_their_number() {
+        let mut ledger = ledger(Some(Duration::from_secs(600)));
+        let now = Instant::now();
+        let many = |from: u32| (from..from + 5000).map(|pid| thread(u64::from(pid), pid, 1, b"a", 1)).collect();
+        let _ = ledger.apply(read(vec![], many(1)), now, &Nobody);
+        let _ = ledger.apply(read(vec![], many(10_000)), now + Duration::from_secs(1), &Nobody);
+        let snapshot = ledger.snapshot(now, Duration::ZERO);
+        assert_eq!(snapshot.processes.len(), MAX_EXITED);
+        assert!(snapshot.by_pid(10_000).is_some());
+        assert_eq!(snapshot.groups["a"].get(9).bytes, 10_000);
+    }
+
+    #[test]
     fn a_thread_that_vanishes_takes_nothing_back() {
         let mut ledger = ledger(None);
         let now = Instant::now();
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 10), thread(2, 7, 1, b"a", 5)], vec![]), now, &Nobody);
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10), thread(2, 7, 1, b"a", 5)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 15);
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 20)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 20)], vec![]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 25);
     }
 
@@ -307,11 +418,11 @@ mod tests {
     fn a_pid_used_again_is_another_process_and_the_group_goes_on() {
         let mut ledger = ledger(Some(Duration::from_secs(60)));
         let now = Instant::now();
-        ledger.apply(read(vec![], vec![thread(1, 7, 1, b"a", 10)]), now, &Nobody);
-        ledger.apply(read(vec![thread(2, 7, 2, b"a", 3)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![], vec![thread(1, 7, 1, b"a", 10)]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(2, 7, 2, b"a", 3)], vec![]), now, &Nobody);
         assert_eq!(bytes(&ledger, 7), 3);
         let later = now + Duration::from_secs(61);
-        ledger.apply(read(vec![thread(2, 7, 2, b"a", 4)], vec![]), later, &Nobody);
+        let _ = ledger.apply(read(vec![thread(2, 7, 2, b"a", 4)], vec![]), later, &Nobody);
         let snapshot = ledger.snapshot(later, Duration::ZERO);
         assert_eq!(snapshot.processes.len(), 1);
         assert_eq!(snapshot.groups["a"].get(9).bytes, 14);
@@ -321,8 +432,8 @@ mod tests {
     fn a_renamed_process_gives_only_what_is_new_to_its_new_group() {
         let mut ledger = ledger(None);
         let now = Instant::now();
-        ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
-        ledger.apply(read(vec![thread(1, 7, 1, b"b", 15)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
+        let _ = ledger.apply(read(vec![thread(1, 7, 1, b"b", 15)], vec![]), now, &Nobody);
         let groups = ledger.snapshot(now, Duration::ZERO).groups;
         assert_eq!((groups["a"].get(9).bytes, groups["b"].get(9).bytes), (10, 5));
     }

@@ -1,6 +1,6 @@
 //! The report as a table for people.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use super::{Report, Row};
@@ -23,7 +23,7 @@ const HEADER: [&str; 11] = [
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(HEADER);
+    table.load_preset(NOTHING).set_header(HEADER);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
