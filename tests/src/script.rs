@@ -85,13 +85,7 @@ impl Script {
     ///
     /// # Errors
     /// If it returns anything else.
-    pub fn moves(
-        &mut self,
-        path: &str,
-        bytes: usize,
-        number: libc::c_long,
-        arguments: &[usize],
-    ) -> anyhow::Result<()> {
+    pub fn moves(&mut self, path: &str, bytes: usize, number: libc::c_long, arguments: &[usize]) -> anyhow::Result<()> {
         self.returns(bytes, number, arguments).with_context(|| path.to_owned())?;
         self.expect(path, 1, bytes);
         Ok(())

@@ -49,6 +49,16 @@ pub struct Report {
     pub notes: Value,
 }
 
+impl Report {
+    /// A number that it noted.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn number(&self, name: &str) -> anyhow::Result<u64> {
+        self.notes[name].as_u64().with_context(|| format!("the helper noted no {name}"))
+    }
+}
+
 impl Helper {
     /// Starts a helper. Its standard output is read by [`Helper::finish`].
     ///

@@ -23,15 +23,14 @@ fn thousand(meanwhile: impl Fn(&Helper) -> anyhow::Result<()>) -> anyhow::Result
     let mut bytes = Vec::new();
     for child in children {
         assert_eq!((child.comm.as_str(), child.exited), ("brief", true), "{child:?}");
-        let (operations, written) =
-            Paths::of(agent().catalogue(), &child.counters).get("write:user:device null_sink");
+        let (operations, written) = Paths::of(agent().catalogue(), &child.counters).get("write:user:device null_sink");
         assert_eq!(operations, 1, "{child:?}");
         assert_eq!(child.counters.unclassified().operations, 0, "{child:?}");
         bytes.push(written);
     }
     bytes.sort_unstable();
     assert_eq!(bytes, (1..=1000).collect::<Vec<u64>>());
-    assert_eq!(report.notes["bytes"].as_u64(), Some(500_500));
+    assert_eq!(report.number("bytes")?, 500_500);
     Ok(())
 }
 

@@ -86,8 +86,7 @@ fn direct_tmpfs(_: &[String]) -> anyhow::Result<()> {
 }
 
 fn devices(_: &[String]) -> anyhow::Result<()> {
-    let [null, zero, full, random] =
-        ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"].map(open::device);
+    let [null, zero, full, random] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"].map(open::device);
     let (null, zero, full, random) = (null?, zero?, full?, random?);
     let mut buffer = vec![1_u8; 4096];
     let at = address_mut(buffer.as_mut_slice());

@@ -20,6 +20,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("pid_reuse", pid_reuse),
     ("clone_parent", clone_parent),
     ("launcher", launcher),
+    ("exec_chain", exec_chain),
 ];
 
 const NULL: &str = "write:user:device null_sink";
@@ -39,7 +40,7 @@ fn exit(status: usize) -> ! {
 }
 
 /// Ends the process with what its work came to.
-fn exit_with(result: anyhow::Result<()>) -> ! {
+fn exit_with(result: &anyhow::Result<()>) -> ! {
     exit(usize::from(result.is_err()))
 }
 
@@ -88,7 +89,7 @@ fn leader_exits(_: &[String]) -> anyhow::Result<()> {
             s.expect(NULL, 1, 1000);
             s.end()
         };
-        exit_with(rest());
+        exit_with(&rest());
     });
     let _ = raw(libc::SYS_exit, &[0]);
     unreachable!("exit does not return");
@@ -104,7 +105,7 @@ fn tree(_: &[String]) -> anyhow::Result<()> {
     s.expect(NULL, 1, 1);
     let child = raw(SYS_fork, &[])?;
     if child == 0 {
-        exit_with(descend(null, 3, 10));
+        exit_with(&descend(null, 3, 10));
     }
     drop(writer);
     reap(child)?;
@@ -118,7 +119,7 @@ fn descend(null: usize, generations: usize, bytes: usize) -> anyhow::Result<()> 
     write(null, bytes)?;
     if generations > 1 && raw(SYS_fork, &[])? == 0 {
         // The parent may or may not be gone by now.
-        exit_with(descend(null, generations - 1, bytes * 10));
+        exit_with(&descend(null, generations - 1, bytes * 10));
     }
     Ok(())
 }
@@ -156,7 +157,7 @@ fn renamed(_: &[String]) -> anyhow::Result<()> {
     write(null, 50)?;
     let child = raw(SYS_fork, &[])?;
     if child == 0 {
-        exit_with(write(null, 7));
+        exit_with(&write(null, 7));
     }
     reap(child)?;
     s.expect(NULL, 2, 150);
@@ -171,7 +172,7 @@ fn pid_reuse(arguments: &[String]) -> anyhow::Result<()> {
     s.begin()?;
     let first = raw(SYS_fork, &[])?;
     if first == 0 {
-        exit_with(write(null, 10));
+        exit_with(&write(null, 10));
     }
     reap(first)?;
     if !arguments.is_empty() {
@@ -186,7 +187,7 @@ fn pid_reuse(arguments: &[String]) -> anyhow::Result<()> {
     let second = raw(libc::SYS_clone3, &[address_mut(&mut how), size_of::<libc::clone_args>()])
         .context("clone3 with set_tid (needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN)")?;
     if second == 0 {
-        exit_with(write(null, 20));
+        exit_with(&write(null, 20));
     }
     ensure!(second == first, "{second} instead of {first}");
     reap(second)?;
@@ -204,8 +205,8 @@ fn clone_parent(_: &[String]) -> anyhow::Result<()> {
     if middle == 0 {
         let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as usize;
         match raw(libc::SYS_clone, &[flags, 0, 0, 0, 0]) {
-            Ok(0) => exit_with(write(null, 20)),
-            Ok(_) => exit_with(write(null, 10)),
+            Ok(0) => exit_with(&write(null, 20)),
+            Ok(_) => exit_with(&write(null, 10)),
             Err(_) => exit(1),
         }
     }
@@ -234,4 +235,25 @@ fn launcher(arguments: &[String]) -> anyhow::Result<()> {
     }
     s.note("bytes", total);
     s.end()
+}
+
+/// Executes itself from a thread again and again: `exec_chain REMAINING TOTAL`. Each time the thread writes 100 bytes.
+fn exec_chain(arguments: &[String]) -> anyhow::Result<()> {
+    let [remaining, total] = arguments else { anyhow::bail!("remaining and total") };
+    let (remaining, total) = (remaining.parse::<u64>()?, total.parse::<u64>()?);
+    let null = open::device("/dev/null")?;
+    let mut s = Script::default();
+    if remaining == total {
+        s.begin()?;
+    }
+    if remaining == 0 {
+        s.expect(NULL, total, 100 * total as usize);
+        return s.end();
+    }
+    let thread = std::thread::spawn(move || -> anyhow::Result<()> {
+        write(arg(null.as_raw_fd()), 100)?;
+        let next = [String::from("exec_chain"), (remaining - 1).to_string(), total.to_string()];
+        Err(std::process::Command::new("/proc/self/exe").args(next).exec().into())
+    });
+    thread.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?
 }

@@ -7,7 +7,7 @@ use libc::{
     SYS_copy_file_range, SYS_process_vm_readv, SYS_process_vm_writev, SYS_read, SYS_sendfile, SYS_splice, SYS_tee,
     SYS_vmsplice, SYS_write,
 };
-use zc_tests::memory::{Memory, PAGE, address, iovec};
+use zc_tests::memory::{Memory, PAGE, address, address_mut, iovec};
 use zc_tests::script::{Script, arg};
 
 use crate::{Scenario, open};
@@ -42,10 +42,10 @@ fn sendfile(arguments: &[String]) -> anyhow::Result<()> {
     s.moves("sendfile:file:pipe", 3000, SYS_sendfile, &[fd(&pipe.1), source, 0, 3000])?;
     s.moves("sendfile:file:file", 4000, SYS_sendfile, &[fd(&sink), source, 0, 4000])?;
     s.moves("sendfile:file:device null_sink", 500, SYS_sendfile, &[fd(&null), source, 0, 500])?;
-    let offset = 65_000_u64;
+    let mut offset = 65_000_u64;
     // Behind the offset there are only 536 bytes: a short count, and then the end.
-    s.moves("sendfile:file:tcp", 536, SYS_sendfile, &[fd(&tcp.0), source, address(&offset), 10_000])?;
-    s.returns(0, SYS_sendfile, &[fd(&tcp.0), source, address(&offset), 10_000])?;
+    s.moves("sendfile:file:tcp", 536, SYS_sendfile, &[fd(&tcp.0), source, address_mut(&mut offset), 10_000])?;
+    s.returns(0, SYS_sendfile, &[fd(&tcp.0), source, address_mut(&mut offset), 10_000])?;
     s.end()
 }
 
@@ -53,8 +53,9 @@ fn sendfile_odd(arguments: &[String]) -> anyhow::Result<()> {
     let directory = open::disk_directory(arguments)?;
     let (disk, sink) = (open::file(directory, 65536, libc::O_DIRECT)?, open::file(directory, 0, 0)?);
     let (tcp, pipe, more) = (open::tcp()?, open::pipe()?, open::pipe()?);
-    let (zero, random, null) =
-        (open::device("/dev/zero")?, open::device("/dev/urandom")?, open::device("/dev/null")?);
+    let (stream, unix, memory) = (open::tcp()?, open::unix(libc::SOCK_STREAM)?, Memory::anonymous(PAGE)?);
+    let proc = File::open("/proc/sys/kernel/ostype")?;
+    let (zero, random, null) = (open::device("/dev/zero")?, open::device("/dev/urandom")?, open::device("/dev/null")?);
     let mut s = Script::default();
     s.begin()?;
     s.moves("sendfile:disk:tcp", 8192, SYS_sendfile, &[fd(&tcp.0), fd(&disk), 0, 8192])?;
@@ -62,7 +63,13 @@ fn sendfile_odd(arguments: &[String]) -> anyhow::Result<()> {
     s.moves("sendfile:device:pipe null_source", 4096, SYS_sendfile, &[fd(&pipe.1), fd(&zero), 0, 4096])?;
     s.moves("sendfile:device:file", 4096, SYS_sendfile, &[fd(&sink), fd(&random), 0, 4096])?;
     s.moves("sendfile:device:device null_both", 4096, SYS_sendfile, &[fd(&null), fd(&zero), 0, 4096])?;
-    s.moves("sendfile:pipe:pipe", 100, SYS_sendfile, &[fd(&more.1), fd(&pipe.0), 0, 100])?;
+    s.moves("write:user:tcp", 100, SYS_write, &[fd(&stream.0), memory.at(0), 100])?;
+    s.moves("sendfile:tcp:pipe", 100, SYS_sendfile, &[fd(&more.1), fd(&stream.1), 0, 100])?;
+    s.moves("write:user:unix", 70, SYS_write, &[fd(&unix.0), memory.at(0), 70])?;
+    s.moves("sendfile:unix:pipe", 70, SYS_sendfile, &[fd(&more.1), fd(&unix.1), 0, 70])?;
+    s.moves("sendfile:other:pipe", 6, SYS_sendfile, &[fd(&more.1), fd(&proc), 0, 6])?;
+    // A pipe can't be the source.
+    s.fails(libc::EINVAL, SYS_sendfile, &[fd(&more.1), fd(&pipe.0), 0, 100])?;
     s.end()
 }
 
@@ -139,13 +146,13 @@ fn copy_file_range(arguments: &[String]) -> anyhow::Result<()> {
     let directory = open::disk_directory(arguments)?;
     let (from, to) = (open::file(directory, 65536, 0)?, open::file(directory, 0, 0)?);
     let (quick, quicker) = (open::file(open::TMPFS, 4096, 0)?, open::file(open::TMPFS, 0, 0)?);
-    let offset = 65_000_u64;
+    let mut offset = 65_000_u64;
     let mut s = Script::default();
     s.calls_are_exact();
     s.begin()?;
     let path = "copy_file_range:file:file";
     s.moves(path, 10_000, SYS_copy_file_range, &[fd(&from), 0, fd(&to), 0, 10_000, 0])?;
-    s.moves(path, 536, SYS_copy_file_range, &[fd(&from), address(&offset), fd(&to), 0, 4096, 0])?;
+    s.moves(path, 536, SYS_copy_file_range, &[fd(&from), address_mut(&mut offset), fd(&to), 0, 4096, 0])?;
     s.moves(path, 4096, SYS_copy_file_range, &[fd(&quick), 0, fd(&quicker), 0, 8192, 0])?;
     s.returns(0, SYS_copy_file_range, &[fd(&quick), 0, fd(&quicker), 0, 8192, 0])?;
     s.end()

@@ -11,13 +11,8 @@ use zc_tests::script::{Script, arg, raw};
 
 use crate::{Scenario, open};
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
-    ("getppid", getppid),
-    ("restarted", restarted),
-    ("handlers", handlers),
-    ("forks", forks),
-    ("clones", clones),
-];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] =
+    &[("getppid", getppid), ("restarted", restarted), ("handlers", handlers), ("forks", forks), ("clones", clones)];
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
@@ -160,9 +155,7 @@ fn clone_with_memory(null: usize, memory: &Memory, bytes: usize) -> anyhow::Resu
     let mut arguments = [null, memory.at(0), bytes];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack and the arguments outlive the child, for which CLONE_VFORK waits.
-    let pid = unsafe {
-        libc::clone(run, (stack.at(16 * PAGE - 16)) as *mut _, flags, (&raw mut arguments).cast())
-    };
+    let pid = unsafe { libc::clone(run, (stack.at(16 * PAGE - 16)) as *mut _, flags, (&raw mut arguments).cast()) };
     usize::try_from(pid).map_err(|_| std::io::Error::last_os_error().into())
 }
 

@@ -9,7 +9,7 @@ use zc_tests::script::{Script, arg, raw};
 
 use crate::{Scenario, open};
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("storm", storm), ("one_wave", one_wave)];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("storm", storm), ("one_wave", one_wave), ("sleepers", sleepers)];
 
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
@@ -17,9 +17,16 @@ extern "C" fn on_signal(_: libc::c_int) {
     ENOUGH.store(true, Ordering::SeqCst);
 }
 
+/// The C library's allocator reads the number of CPUs from /sys when it makes its ninth arena: one does here.
+fn one_arena() {
+    // SAFETY: sets a parameter before there are threads.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// Waves of threads until SIGTERM: each writes and reads one byte so many times.
 fn storm(arguments: &[String]) -> anyhow::Result<()> {
     let (threads, times) = numbers(arguments)?;
+    one_arena();
     // SAFETY: the handler only sets an atomic.
     unsafe { libc::signal(libc::SIGTERM, on_signal as extern "C" fn(libc::c_int) as usize) };
     let mut s = Script::default();
@@ -63,11 +70,31 @@ fn wave(threads: usize, times: usize) -> anyhow::Result<()> {
 /// One wave.
 fn one_wave(arguments: &[String]) -> anyhow::Result<()> {
     let (threads, times) = numbers(arguments)?;
+    one_arena();
     let mut s = Script::default();
     s.begin()?;
     wave(threads, times)?;
     let operations = threads * times;
     s.expect("write:user:device null_sink", operations as u64, operations);
     s.expect("read:device:user null_source", operations as u64, operations);
+    s.end()
+}
+
+/// Threads that do nothing but be there.
+fn sleepers(arguments: &[String]) -> anyhow::Result<()> {
+    let (threads, _) = numbers(arguments)?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for _ in 0..threads {
+        let sender = sender.clone();
+        std::thread::Builder::new().stack_size(4 * PAGE).spawn(move || {
+            let _ = sender.send(());
+            loop {
+                std::thread::park();
+            }
+        })?;
+    }
+    receiver.iter().take(threads).for_each(drop);
+    let mut s = Script::default();
+    s.begin()?;
     s.end()
 }

@@ -16,11 +16,12 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("truncated_unix", |_| truncated(&open::unix(libc::SOCK_DGRAM)?, "unix")),
     ("truncated_to_nothing", truncated_to_nothing),
     ("truncated_tcp", truncated_tcp),
+    ("empty_messages", empty_messages),
     ("peek", peek),
     ("short", short),
     ("failed", failed),
     ("closed", |_| swapped(None)),
-    ("replaced", |_| swapped(Some(open::unix(libc::SOCK_STREAM)?.0))),
+    ("replaced", |_| swapped(Some(&open::unix(libc::SOCK_STREAM)?.0))),
 ];
 
 /// Datagrams longer than the buffer.
@@ -64,6 +65,22 @@ fn truncated_to_nothing(_: &[String]) -> anyhow::Result<()> {
     s.returns(1000, SYS_recvmsg, &[rx, address(&header), flags])?;
     s.returns(1000, SYS_recvfrom, &[rx, 0, 0, flags, 0, 0])?;
     s.moves("read:udp:user", 1000, SYS_read, &[rx, memory.at(0), 1000])?;
+    s.end()
+}
+
+/// Messages without bytes before the one with bytes: the call is one operation all the same.
+fn empty_messages(_: &[String]) -> anyhow::Result<()> {
+    let (one, other) = open::udp()?;
+    let (tx, rx, memory) = (arg(one.as_raw_fd()), arg(other.as_raw_fd()), Memory::anonymous(PAGE)?);
+    let (empty, full) = ([iovec(memory.at(0), 0)], [iovec(memory.at(0), 100)]);
+    let mut out = messages([&empty[..], &full[..]]);
+    let mut into = messages([&full[..], &full[..]]);
+    let mut s = Script::default();
+    s.begin()?;
+    s.returns(2, libc::SYS_sendmmsg, &[tx, address_mut(&mut out), 2, 0])?;
+    s.expect("write:user:udp", 1, 100);
+    s.returns(2, SYS_recvmmsg, &[rx, address_mut(&mut into), 2, 0, 0])?;
+    s.expect("read:udp:user", 1, 100);
     s.end()
 }
 
@@ -158,7 +175,7 @@ fn failed(_: &[String]) -> anyhow::Result<()> {
 }
 
 /// A thread blocks in a read while another closes its descriptor, or puts another file in its place.
-fn swapped(replacement: Option<OwnedFd>) -> anyhow::Result<()> {
+fn swapped(replacement: Option<&OwnedFd>) -> anyhow::Result<()> {
     let (reader, writer) = open::pipe()?;
     let rx = std::os::fd::IntoRawFd::into_raw_fd(reader);
     let (memory, mine) = (Memory::anonymous(PAGE)?, Memory::anonymous(PAGE)?);
@@ -177,7 +194,7 @@ fn swapped(replacement: Option<OwnedFd>) -> anyhow::Result<()> {
     go.send(())?;
     let (looks, looked_at) = until_in_read(&state, rx, &mine)?;
     s.expect("read:other:user", looks, looked_at);
-    match &replacement {
+    match replacement {
         None => s.returns(0, libc::SYS_close, &[arg(rx)])?,
         Some(other) => s.returns(rx as usize, libc::SYS_dup2, &[arg(other.as_raw_fd()), arg(rx)])?,
     }

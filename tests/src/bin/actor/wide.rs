@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::{SYS_read, SYS_recvfrom, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_write};
-use zc_tests::memory::{Memory, PAGE, address, iovec};
+use zc_tests::memory::{Memory, PAGE, address, address_mut, iovec};
 use zc_tests::script::{Script, arg};
 
 use crate::{Scenario, open};
@@ -19,8 +19,7 @@ fn wide(arguments: &[String]) -> anyhow::Result<()> {
     let file = open::file(open::disk_directory(arguments)?, 2 * PAGE, 0)?;
     let mapping = crate::kernel_moves::mapped(&file)?;
     let memory = Memory::anonymous(PAGE)?;
-    let sockets =
-        [("tcp", open::tcp()?), ("udp", open::udp()?), ("unix", open::unix(libc::SOCK_STREAM)?)];
+    let sockets = [("tcp", open::tcp()?), ("udp", open::udp()?), ("unix", open::unix(libc::SOCK_STREAM)?)];
     let mut s = Script::default();
     s.calls_are_exact();
     let (pipe, more, devices) = (open::pipe()?, open::pipe()?, Devices::open()?);
@@ -40,9 +39,9 @@ fn wide(arguments: &[String]) -> anyhow::Result<()> {
             let vector = [iovec(memory.at(100), 20)];
             s.moves("vmsplice:pipe:user", 20, SYS_vmsplice, &[fd(&more.0), address(&vector), 1, 0])?;
         }
-        let offset = 0_u64;
+        let mut offset = 0_u64;
         let null = fd(&devices.null);
-        s.moves("sendfile:file:device null_sink", 30, SYS_sendfile, &[null, fd(&file), address(&offset), 30])?;
+        s.moves("sendfile:file:device null_sink", 30, SYS_sendfile, &[null, fd(&file), address_mut(&mut offset), 30])?;
     }
     s.end()
 }
@@ -55,7 +54,12 @@ fn exchange(
     at: usize,
 ) -> anyhow::Result<()> {
     s.moves(&format!("write:{kind}:{name}"), 40, SYS_write, &[fd(one), at, 40])?;
-    s.moves(&format!("read:{name}:{kind} peek"), 40, SYS_recvfrom, &[fd(other), at, 40, libc::MSG_PEEK as usize, 0, 0])?;
+    s.moves(
+        &format!("read:{name}:{kind} peek"),
+        40,
+        SYS_recvfrom,
+        &[fd(other), at, 40, libc::MSG_PEEK as usize, 0, 0],
+    )?;
     s.moves(&format!("read:{name}:{kind}"), 40, SYS_read, &[fd(other), at, 40])
 }
 
