@@ -72,6 +72,14 @@ fn threads_that_come_and_go_are_classified() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+#[ignore = "bug: while another thread changes the memory map, a buffer that does not move is unclassified now and then"]
+fn a_buffer_is_known_while_the_map_changes_elsewhere() -> anyhow::Result<()> {
+    let (counted, report) = between_stops(&["hammered"])?;
+    assert_counted("hammered", &counted, &report);
+    Ok(())
+}
+
 fn between_stops(arguments: &[&str]) -> anyhow::Result<(Counters, Report)> {
     let mut helper = Helper::start(ACTOR, arguments)?;
     helper.wait_stopped()?;

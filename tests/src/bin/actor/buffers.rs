@@ -18,6 +18,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("many_iovecs", many_iovecs),
     ("empty_iovecs", empty_iovecs),
     ("remapped", remapped),
+    ("hammered", hammered),
 ];
 
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -213,5 +214,27 @@ fn remapped(arguments: &[String]) -> anyhow::Result<()> {
         s.moves("write:mapping:device null_sink", 10, SYS_write, &[null, memory.at(0), 10])?;
         s.returns(memory.at(0), libc::SYS_mmap, &[memory.at(0), PAGE, RW as usize, anonymous, usize::MAX, 0])?;
     }
+    s.end()
+}
+
+/// Writes from one buffer while another thread changes the memory map elsewhere all the time.
+fn hammered(_: &[String]) -> anyhow::Result<()> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let (null, memory) = (open::device("/dev/null")?, Memory::anonymous(PAGE)?);
+    let null = arg(null.as_raw_fd());
+    let mut s = Script::default();
+    s.begin()?;
+    let hammer = std::thread::spawn(|| -> anyhow::Result<()> {
+        while !DONE.load(Ordering::Relaxed) {
+            Memory::anonymous(16 * PAGE)?;
+        }
+        Ok(())
+    });
+    for _ in 0..100_000 {
+        s.moves("write:user:device null_sink", 1, SYS_write, &[null, memory.at(0), 1])?;
+    }
+    DONE.store(true, Ordering::Relaxed);
+    hammer.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
     s.end()
 }

@@ -9,7 +9,8 @@ use zc_tests::script::{Script, arg, raw};
 
 use crate::{Scenario, open};
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("storm", storm), ("one_wave", one_wave), ("sleepers", sleepers)];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] =
+    &[("storm", storm), ("one_wave", one_wave), ("waves", waves), ("sleepers", sleepers)];
 
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
@@ -77,6 +78,20 @@ fn one_wave(arguments: &[String]) -> anyhow::Result<()> {
     let operations = threads * times;
     s.expect("write:user:device null_sink", operations as u64, operations);
     s.expect("read:device:user null_source", operations as u64, operations);
+    s.end()
+}
+
+/// So many threads, twenty at a time.
+fn waves(arguments: &[String]) -> anyhow::Result<()> {
+    let (threads, times) = numbers(arguments)?;
+    one_arena();
+    let mut s = Script::default();
+    s.begin()?;
+    for _ in 0..threads / 20 {
+        wave(20, times)?;
+    }
+    s.expect("write:user:device null_sink", (threads * times) as u64, threads * times);
+    s.expect("read:device:user null_source", (threads * times) as u64, threads * times);
     s.end()
 }
 

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use anyhow::{Context as _, ensure};
 use libc::{SYS_read, SYS_recvfrom, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_write};
 use zc_tests::memory::{Memory, PAGE, address, address_mut, iovec};
-use zc_tests::script::{Script, arg};
+use zc_tests::script::{Script, arg, raw};
 
 use crate::{Scenario, open};
 
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("wide", wide)];
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("wide", wide), ("wide_crowd", wide_crowd)];
 
 fn fd(of: &impl AsRawFd) -> usize {
     arg(of.as_raw_fd())
@@ -16,34 +17,86 @@ fn fd(of: &impl AsRawFd) -> usize {
 
 /// Thirty-odd paths, one after the other and again and again, so that those beyond the sixteenth come between others.
 fn wide(arguments: &[String]) -> anyhow::Result<()> {
-    let file = open::file(open::disk_directory(arguments)?, 2 * PAGE, 0)?;
-    let mapping = crate::kernel_moves::mapped(&file)?;
-    let memory = Memory::anonymous(PAGE)?;
-    let sockets = [("tcp", open::tcp()?), ("udp", open::udp()?), ("unix", open::unix(libc::SOCK_STREAM)?)];
+    let ends = Ends::open(arguments)?;
     let mut s = Script::default();
     s.calls_are_exact();
-    let (pipe, more, devices) = (open::pipe()?, open::pipe()?, Devices::open()?);
     s.begin()?;
     for _ in 0..20 {
-        for (kind, at) in [("user", memory.at(0)), ("mapping", mapping.at(0))] {
-            for (name, pair) in &sockets {
-                exchange(&mut s, name, kind, pair, at)?;
-            }
-            devices.use_all(&mut s, kind, at)?;
-            s.moves(&format!("write:{kind}:pipe"), 10, SYS_write, &[fd(&pipe.1), at, 10])?;
-            s.moves(&format!("read:pipe:{kind}"), 10, SYS_read, &[fd(&pipe.0), at, 10])?;
-            let vector = [iovec(at, 20)];
-            s.moves(&format!("vmsplice:{kind}:pipe"), 20, SYS_vmsplice, &[fd(&pipe.1), address(&vector), 1, 0])?;
-            s.moves("tee:pipe:pipe", 20, SYS_tee, &[fd(&pipe.0), fd(&more.1), 100, 0])?;
-            s.moves("splice:pipe:device null_sink", 20, SYS_splice, &[fd(&pipe.0), 0, fd(&devices.null), 0, 100, 0])?;
-            let vector = [iovec(memory.at(100), 20)];
-            s.moves("vmsplice:pipe:user", 20, SYS_vmsplice, &[fd(&more.0), address(&vector), 1, 0])?;
-        }
-        let mut offset = 0_u64;
-        let null = fd(&devices.null);
-        s.moves("sendfile:file:device null_sink", 30, SYS_sendfile, &[null, fd(&file), address_mut(&mut offset), 30])?;
+        ends.use_all(&mut s)?;
     }
     s.end()
+}
+
+/// The same once, after so many children have done it: `wide_crowd DIRECTORY CHILDREN`.
+fn wide_crowd(arguments: &[String]) -> anyhow::Result<()> {
+    let ends = Ends::open(arguments)?;
+    let children: usize = arguments.get(1).context("a number of children")?.parse()?;
+    let mut s = Script::default();
+    for _ in 0..children {
+        let child = raw(libc::SYS_fork, &[])?;
+        if child == 0 {
+            let status = usize::from(ends.use_all(&mut s).is_err());
+            let _ = raw(libc::SYS_exit_group, &[status]);
+        }
+        let mut status = 0_i32;
+        raw(libc::SYS_wait4, &[child, address_mut(&mut status), 0, 0])?;
+        ensure!(status == 0, "a child failed: {status:#x}");
+    }
+    s.calls_are_exact();
+    s.begin()?;
+    ends.use_all(&mut s)?;
+    s.end()
+}
+
+/// What the bytes go through.
+struct Ends {
+    file: std::fs::File,
+    mapping: Memory,
+    memory: Memory,
+    sockets: [(&'static str, (OwnedFd, OwnedFd)); 3],
+    pipe: (OwnedFd, OwnedFd),
+    more: (OwnedFd, OwnedFd),
+    devices: Devices,
+}
+
+impl Ends {
+    fn open(arguments: &[String]) -> anyhow::Result<Self> {
+        let file = open::file(open::disk_directory(arguments)?, 2 * PAGE, 0)?;
+        Ok(Self {
+            mapping: crate::kernel_moves::mapped(&file)?,
+            file,
+            memory: Memory::anonymous(PAGE)?,
+            sockets: [("tcp", open::tcp()?), ("udp", open::udp()?), ("unix", open::unix(libc::SOCK_STREAM)?)],
+            pipe: open::pipe()?,
+            more: open::pipe()?,
+            devices: Devices::open()?,
+        })
+    }
+
+    fn use_all(&self, s: &mut Script) -> anyhow::Result<()> {
+        for (kind, at) in [("user", self.memory.at(0)), ("mapping", self.mapping.at(0))] {
+            for (name, pair) in &self.sockets {
+                exchange(s, name, kind, pair, at)?;
+            }
+            self.devices.use_all(s, kind, at)?;
+            self.pipes(s, kind, at)?;
+        }
+        let mut offset = 0_u64;
+        let arguments = [fd(&self.devices.null), fd(&self.file), address_mut(&mut offset), 30];
+        s.moves("sendfile:file:device null_sink", 30, SYS_sendfile, &arguments)
+    }
+
+    fn pipes(&self, s: &mut Script, kind: &str, at: usize) -> anyhow::Result<()> {
+        let (rx, tx, null) = (fd(&self.pipe.0), fd(&self.pipe.1), fd(&self.devices.null));
+        s.moves(&format!("write:{kind}:pipe"), 10, SYS_write, &[tx, at, 10])?;
+        s.moves(&format!("read:pipe:{kind}"), 10, SYS_read, &[rx, at, 10])?;
+        let vector = [iovec(at, 20)];
+        s.moves(&format!("vmsplice:{kind}:pipe"), 20, SYS_vmsplice, &[tx, address(&vector), 1, 0])?;
+        s.moves("tee:pipe:pipe", 20, SYS_tee, &[rx, fd(&self.more.1), 100, 0])?;
+        s.moves("splice:pipe:device null_sink", 20, SYS_splice, &[rx, 0, null, 0, 100, 0])?;
+        let vector = [iovec(self.memory.at(100), 20)];
+        s.moves("vmsplice:pipe:user", 20, SYS_vmsplice, &[fd(&self.more.0), address(&vector), 1, 0])
+    }
 }
 
 fn exchange(
