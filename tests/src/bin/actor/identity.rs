@@ -18,6 +18,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("odd_comm", odd_comm),
     ("renamed", renamed),
     ("pid_reuse", pid_reuse),
+    ("pid_reuse_exec", pid_reuse_exec),
     ("clone_parent", clone_parent),
     ("launcher", launcher),
     ("exec_chain", exec_chain),
@@ -164,6 +165,44 @@ fn renamed(_: &[String]) -> anyhow::Result<()> {
     s.end()
 }
 
+/// A child with a pid that nobody has at the moment.
+fn fork_with_pid(pid: usize) -> anyhow::Result<usize> {
+    let wanted = pid as libc::pid_t;
+    // SAFETY: zeroes are valid arguments.
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.exit_signal = libc::SIGCHLD as u64;
+    how.set_tid = (&raw const wanted) as u64;
+    how.set_tid_size = 1;
+    raw(libc::SYS_clone3, &[address_mut(&mut how), size_of::<libc::clone_args>()])
+        .context("clone3 with set_tid (needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN)")
+}
+
+/// A child that exits, and one with its pid that executes the program named by the test and stays until the test has
+/// looked.
+fn pid_reuse_exec(arguments: &[String]) -> anyhow::Result<()> {
+    let program = arguments.first().context("a program")?;
+    let mut s = Script::default();
+    s.begin()?;
+    let first = raw(SYS_fork, &[])?;
+    if first == 0 {
+        exit(0);
+    }
+    reap(first)?;
+    let second = fork_with_pid(first)?;
+    if second == 0 {
+        // Nothing is left behind if the test fails while it is stopped.
+        let _ = raw(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize]);
+        exit_with(&Err(std::process::Command::new(program).args(["5", "stop"]).exec().into()));
+    }
+    raw(SYS_wait4, &[second, 0, libc::WUNTRACED as usize, 0])?;
+    let looked = s.stop();
+    raw(libc::SYS_kill, &[second, libc::SIGKILL as usize])?;
+    raw(SYS_wait4, &[second, 0, 0, 0])?;
+    looked?;
+    s.note("pid", first);
+    s.end()
+}
+
 /// Two children one after the other with the same pid. With an argument, a stop in between.
 fn pid_reuse(arguments: &[String]) -> anyhow::Result<()> {
     let null = open::device("/dev/null")?;
@@ -178,14 +217,7 @@ fn pid_reuse(arguments: &[String]) -> anyhow::Result<()> {
     if !arguments.is_empty() {
         s.stop()?;
     }
-    let wanted = first as libc::pid_t;
-    // SAFETY: zeroes are valid arguments.
-    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
-    how.exit_signal = libc::SIGCHLD as u64;
-    how.set_tid = (&raw const wanted) as u64;
-    how.set_tid_size = 1;
-    let second = raw(libc::SYS_clone3, &[address_mut(&mut how), size_of::<libc::clone_args>()])
-        .context("clone3 with set_tid (needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN)")?;
+    let second = fork_with_pid(first)?;
     if second == 0 {
         exit_with(&write(null, 20));
     }
