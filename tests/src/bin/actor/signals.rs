@@ -1,7 +1,7 @@
 //! Signals and new tasks: restarted calls, returns from handlers, calls that return twice.
 
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,6 +15,8 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] =
     &[("getppid", getppid), ("restarted", restarted), ("handlers", handlers), ("forks", forks), ("clones", clones)];
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
+/// The interrupted read has returned.
+static READ: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_signal(_: libc::c_int) {
     HANDLED.fetch_add(1, Ordering::SeqCst);
@@ -78,9 +80,14 @@ fn restarted(_: &[String]) -> anyhow::Result<()> {
         }
         let second = until_in_read(&state, rx, &mine)?;
         raw(SYS_write, &[arg(writer.as_raw_fd()), mine.at(0), 5])?;
+        // A thread that ends changes the memory map, in which the other's buffer is being looked up.
+        while !READ.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok((first.0 + second.0, first.1 + second.1))
     });
     s.moves("read:pipe:user", 5, libc::SYS_read, &[arg(rx), memory.at(0), PAGE])?;
+    READ.store(true, Ordering::SeqCst);
     let (looks, looked_at) = thread.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
     s.expect("read:other:user", looks, looked_at);
     s.expect("write:user:pipe", 1, 5);
