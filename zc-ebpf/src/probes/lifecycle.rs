@@ -31,6 +31,12 @@ pub fn fork(parent: *const c_void, child: *const c_void) {
 #[inline(always)]
 pub fn exec(task: *const c_void, binprm: *const c_void) {
     let task = Task::new(task);
+    if let Some(ledger) = THREADS.get(task) {
+        // Of the memory map that is gone; the new one's sequence may happen to be the same.
+        for slot in &mut ledger.vma {
+            slot.end = 0;
+        }
+    }
     let filename: u64 = Known::new(binprm).load(offset!(binprm_filename));
     send(task, EVENT_EXEC, origin(task), filename);
 }
@@ -55,9 +61,7 @@ pub fn exit(task: *const c_void) {
 #[inline(always)]
 fn origin(task: Task) -> identity::Process {
     match THREADS.get(task) {
-        Some(ledger) => {
-            identity::Process { tgid: ledger.identity.parent_tgid, start: ledger.identity.parent_start }
-        }
+        Some(ledger) => identity::Process { tgid: ledger.identity.parent_tgid, start: ledger.identity.parent_start },
         None => identity::parent_of(task.at()),
     }
 }

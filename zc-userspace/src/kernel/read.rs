@@ -60,8 +60,16 @@ pub struct Reading {
     pub fallback: FallbackReading,
 }
 
+/// Ids of ledgers that were handed out as exited and that the iterator still showed as living: the exiting thread had
+/// not yet come to mark its own as folded.
+pub(super) type HandedOut = HashSet<u64>;
+
 /// Reads threads, then exited ones.
-pub(super) fn threads(iterator: BorrowedFd<'_>, exited: BorrowedFd<'_>) -> io::Result<Reading> {
+pub(super) fn threads(
+    iterator: BorrowedFd<'_>,
+    exited: BorrowedFd<'_>,
+    handed_out: &mut HandedOut,
+) -> io::Result<Reading> {
     let mut bytes = Vec::with_capacity(1 << 16);
     bpf::open_iterator(iterator)?.read_to_end(&mut bytes)?;
     let mut threads = decode(&bytes)?;
@@ -73,9 +81,24 @@ pub(super) fn threads(iterator: BorrowedFd<'_>, exited: BorrowedFd<'_>) -> io::R
             cells: Some(ledger.counters),
         })
         .collect();
-    let gone: HashSet<u64> = exited.iter().map(|thread| thread.identity.id).collect();
-    threads.retain(|thread| thread.identity.id == 0 || !gone.contains(&thread.identity.id));
+    leave_out_exited(&mut threads, &exited, handed_out);
     Ok(Reading { threads, exited, ..Reading::default() })
+}
+
+/// Leaves out of the living what has been handed out as exited, now or before, and remembers which of it was there.
+fn leave_out_exited(threads: &mut Vec<ThreadReading>, exited: &[ThreadReading], handed_out: &mut HandedOut) {
+    handed_out.extend(exited.iter().map(|thread| thread.identity.id));
+    let mut still_shown = HandedOut::new();
+    threads.retain(|thread| {
+        let left_out = handed_out.contains(&thread.identity.id);
+        if left_out {
+            still_shown.insert(thread.identity.id);
+        }
+        !left_out
+    });
+    // One that exited after the iterator had passed it may be shown by the next.
+    still_shown.extend(exited.iter().map(|thread| thread.identity.id));
+    *handed_out = still_shown;
 }
 
 /// Reads the shared ledger.
@@ -177,6 +200,28 @@ mod tests {
         assert_eq!(threads[0].used().count(), 0);
         assert_eq!(threads[1].used().collect::<Vec<_>>(), [(9, Cell { operations: 1, bytes: 5 })]);
         assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_thread_that_was_handed_out_does_not_live_again() {
+        let of = |id| ThreadReading {
+            identity: Identity { id, ..EMPTY_LEDGER.identity },
+            system_calls: 1,
+            cells: Some(EMPTY_CELLS),
+        };
+        let mut handed_out = HandedOut::new();
+        let mut read = |live: &[u64], exited: &[u64]| {
+            let mut threads: Vec<_> = live.iter().copied().map(of).collect();
+            let exited: Vec<_> = exited.iter().copied().map(of).collect();
+            leave_out_exited(&mut threads, &exited, &mut handed_out);
+            threads.iter().map(|thread| thread.identity.id).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&[0, 1, 2, 3], &[2]), [0, 1, 3]);
+        // Its mark is not there yet.
+        assert_eq!(read(&[0, 1, 2, 3], &[]), [0, 1, 3]);
+        assert_eq!(read(&[0, 1, 2, 3], &[3]), [0, 1]);
+        assert_eq!(read(&[0, 1], &[]), [0, 1]);
+        assert!(handed_out.is_empty());
     }
 
     #[test]

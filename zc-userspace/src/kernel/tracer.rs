@@ -14,7 +14,7 @@ use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
 use super::offsets::MissingField;
 use super::probes::ProbeStatus;
-use super::read::{self, Reading};
+use super::read::{self, HandedOut, Reading};
 use super::{bpf, calls, object, offsets};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -77,6 +77,7 @@ pub struct Tracer {
     ebpf: Ebpf,
     iterator: OwnedFd,
     events: Events,
+    handed_out: HandedOut,
     probes: Vec<ProbeStatus>,
 }
 
@@ -119,7 +120,7 @@ impl Tracer {
         probes.push(ProbeStatus { name: "iter_task", attached: true, reason: None, minimum_kernel: "6.1", provides });
         probes.extend(ProbeStatus::not_in_this_build());
         let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
-        Ok(Self { ebpf, iterator, events, probes })
+        Ok(Self { ebpf, iterator, events, handed_out: HandedOut::new(), probes })
     }
 
     /// What became of each probe.
@@ -133,7 +134,10 @@ impl Tracer {
     /// # Errors
     /// If the kernel refuses a read, for which no cause is known while the tracer lives.
     pub fn read(&mut self) -> std::io::Result<Reading> {
-        let mut reading = read::threads(self.iterator.as_fd(), self.fd("EXITED")?.fd().as_fd())?;
+        let mut handed_out = std::mem::take(&mut self.handed_out);
+        let reading = read::threads(self.iterator.as_fd(), self.fd("EXITED")?.fd().as_fd(), &mut handed_out);
+        self.handed_out = handed_out;
+        let mut reading = reading?;
         reading.shared = read::shared(self.fd("SHARED")?.fd().as_fd())?;
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
         let ledgers: PerCpuArray<_, PlainLedger> = self.map("FALLBACK_THREAD")?;

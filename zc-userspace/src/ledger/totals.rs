@@ -30,9 +30,9 @@ pub struct Settings {
 /// What only the running system knows of a process: asked once when it is first seen, and when it executes.
 pub trait Lookup {
     /// The file that it runs.
-    fn exe(&self, pid: u32) -> Option<String>;
+    fn exe(&self, process: ProcessKey) -> Option<String>;
     /// Its cgroups, as `/proc/PID/cgroup` tells them.
-    fn cgroup(&self, pid: u32) -> Option<Cgroup>;
+    fn cgroup(&self, process: ProcessKey) -> Option<Cgroup>;
 }
 
 /// A thread as last read.
@@ -116,7 +116,7 @@ impl Ledger {
             match kind {
                 LifecycleKind::Exec(file) => {
                     process.comm = comm_of(&identity);
-                    process.exe = lookup.exe(identity.tgid).or(Some(file));
+                    process.exe = lookup.exe(process.key).or(Some(file));
                 }
                 LifecycleKind::Fork | LifecycleKind::Exit => {}
             }
@@ -215,7 +215,7 @@ impl Ledger {
         if !entries.contains_key(&key) {
             // A fork runs its parent's file, which may be all that is known after the privileges are gone.
             let inherited = parent_of(identity).and_then(|parent| entries.get(&parent)?.process.exe.clone());
-            entries.insert(key, Entry::new(identity, lookup.exe(identity.tgid).or(inherited)));
+            entries.insert(key, Entry::new(identity, lookup.exe(key).or(inherited)));
         }
         let entry = entries.entry(key).or_insert_with(|| Entry::new(identity, None));
         if entry.process.comm.as_bytes() != comm_bytes(identity) {
@@ -226,7 +226,7 @@ impl Ledger {
         }
         if entry.cgroup_id != identity.cgroup || entry.process.cgroup.is_none() {
             entry.cgroup_id = identity.cgroup;
-            let found = lookup.cgroup(identity.tgid);
+            let found = lookup.cgroup(key);
             if let Some(cgroup) = &found {
                 cgroups.insert(identity.cgroup, cgroup.clone());
             }
@@ -306,10 +306,10 @@ mod tests {
 
     struct Nobody;
     impl Lookup for Nobody {
-        fn exe(&self, _: u32) -> Option<String> {
+        fn exe(&self, _: ProcessKey) -> Option<String> {
             None
         }
-        fn cgroup(&self, _: u32) -> Option<Cgroup> {
+        fn cgroup(&self, _: ProcessKey) -> Option<Cgroup> {
             None
         }
     }
