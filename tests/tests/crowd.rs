@@ -89,7 +89,6 @@ fn more_threads_exit_than_there_is_room_for() -> anyhow::Result<()> {
 
 /// Each child leaves a score of cells in the shared ledger (65,536 cells), where nobody needs them any more.
 #[test]
-#[ignore = "bug: nothing is ever removed from the shared ledger, and what finds no room there is lost to its process"]
 fn the_shared_ledger_does_not_fill_up() -> anyhow::Result<()> {
     let agent = Agent::start(Catalogue::default(), SETTINGS)?;
     let mut helper = Helper::start(ACTOR, &["wide_crowd", DISK, "5000"])?;

@@ -48,7 +48,6 @@ fn exec_in_a_thread_keeps_the_process() -> anyhow::Result<()> {
 
 /// The old leader's last record comes with the same reading as the exec, and has the old name.
 #[test]
-#[ignore = "bug: exited threads are summed in after live ones and take the process's name back to an older one"]
 fn exec_in_a_thread_changes_the_name() -> anyhow::Result<()> {
     let agent = Agent::start(Catalogue::default(), SETTINGS)?;
     let mut helper = Helper::start(ACTOR, &["exec_in_thread", BRIEF])?;
@@ -190,7 +189,6 @@ fn a_pid_used_again_after_a_reading_is_two_processes() -> anyhow::Result<()> {
 
 /// /proc tells of the pid's present bearer, not of the process that an event is about.
 #[test]
-#[ignore = "bug: a process whose pid has been used again before the reading gets the new bearer's exe"]
 fn a_process_that_is_gone_does_not_get_the_exe_of_its_successor() -> anyhow::Result<()> {
     let agent = Agent::start(Catalogue::default(), SETTINGS)?;
     let mut helper = Helper::start(ACTOR, &["pid_reuse_exec", BRIEF])?;
@@ -230,7 +228,6 @@ fn clone_parent_descends_from_whoever_forked() -> anyhow::Result<()> {
 
 /// A thread that executes a program takes over the leader's pid while a reading may be under way.
 #[test]
-#[ignore = "bug: a reading that misses the thread for once (its pid changes meanwhile) counts it twice from then on"]
 fn exec_in_threads_during_readings_counts_nothing_twice() -> anyhow::Result<()> {
     const TIMES: u64 = 300;
     let mut helper = Helper::start(ACTOR, &["exec_chain", &TIMES.to_string(), &TIMES.to_string()])?;

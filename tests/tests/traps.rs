@@ -20,9 +20,7 @@ macro_rules! scenarios {
 scenarios! {
     truncated_udp, truncated_unix, truncated_tcp, peek, short, failed, closed, replaced,
     getppid, restarted, handlers,
-    #[ignore = "bug: recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC) moves nothing and counts an unclassified operation"]
     truncated_to_nothing,
-    #[ignore = "bug: sendmmsg and recvmmsg whose first message is empty count bytes but no operation"]
     empty_messages,
 }
 

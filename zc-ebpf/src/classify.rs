@@ -252,7 +252,7 @@ fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flag
 #[inline(never)]
 extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut address: u64, mut bytes: u64) -> u64 {
     /// Mappings that one buffer may span; what lies behind is unclassified.
-    const PIECES: usize = 16;
+    const PIECES: usize = 32;
     // SAFETY: callers pass the running thread's ledger.
     let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let mut operation = Operation(operation);

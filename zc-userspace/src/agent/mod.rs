@@ -63,7 +63,7 @@ impl Agent {
         let State { tracer, ledger } = &mut *state;
         let taken = Instant::now();
         // Events first: a process that they announce is in the reading, or has exited.
-        ledger.apply_events(tracer.events(), &Procfs);
+        ledger.apply_events(tracer.events());
         let summed = ledger.apply(tracer.read()?, taken, &Procfs);
         tracer.remove_shared(&summed)?;
         Ok(ledger.snapshot(taken, taken.elapsed()))
@@ -73,7 +73,7 @@ impl Agent {
     pub fn drain_events(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { tracer, ledger } = &mut *state;
-        ledger.apply_events(tracer.events(), &Procfs);
+        ledger.apply_events(tracer.events());
     }
 }
 

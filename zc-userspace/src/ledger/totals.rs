@@ -46,8 +46,10 @@ struct Thread {
 #[derive(Debug)]
 struct Entry {
     process: Arc<Process>,
-    /// The cgroup that `process` was looked up for.
+    /// The cgroup that `process` tells of.
     cgroup_id: u64,
+    /// Whether /proc was asked since it executed its program.
+    looked_up: bool,
     /// Sum of its exited threads, and of what the shared ledger had when it exited.
     exited: Counters,
     /// Its other threads, by their ledgers' ids, with their last values. A reading may miss one for once (its pid
@@ -108,17 +110,13 @@ impl Ledger {
         }
     }
 
-    /// Takes lifecycle events: they tell early what a reading would tell late or, for short lives, never.
-    pub fn apply_events(&mut self, events: Vec<Lifecycle>, lookup: &dyn Lookup) {
+    /// Takes lifecycle events: they tell what a reading would tell late or, of short lives, never.
+    pub fn apply_events(&mut self, events: Vec<Lifecycle>) {
         for Lifecycle { identity, kind } in events {
-            let entry = self.entry(&identity, lookup);
-            let process = Arc::make_mut(&mut entry.process);
-            match kind {
-                LifecycleKind::Exec(file) => {
-                    process.comm = comm_of(&identity);
-                    process.exe = lookup.exe(process.key).or(Some(file));
-                }
-                LifecycleKind::Fork | LifecycleKind::Exit => {}
+            let entry = self.entry(&identity);
+            if let LifecycleKind::Exec(file) = kind {
+                Arc::make_mut(&mut entry.process).exe = Some(file);
+                entry.looked_up = false;
             }
         }
     }
@@ -134,7 +132,10 @@ impl Ledger {
             entry.absences += 1;
         }
         for thread in &reading.threads {
-            let entry = self.entry(&thread.identity, lookup);
+            let Self { entries, cgroups, .. } = self;
+            let entry = Entry::of(entries, cgroups, &thread.identity);
+            // Only now that it was seen alive: earlier, /proc might tell of the pid's next bearer.
+            entry.look_up(&thread.identity, cgroups, lookup);
             entry.absences = 0;
             if thread.identity.id != 0 {
                 entry.threads.insert(thread.identity.id, Thread { counters: counters_of(thread), present: true });
@@ -146,7 +147,7 @@ impl Ledger {
             let key = key_of(&thread.identity);
             let entry = match self.entries.get_mut(&key) {
                 Some(entry) if entry.absences == 0 || !last => entry,
-                _ => self.entry(&thread.identity, lookup),
+                _ => self.entry(&thread.identity),
             };
             entry.threads.remove(&thread.identity.id);
             entry.exited.add(&counters_of(thread));
@@ -209,35 +210,8 @@ impl Ledger {
     }
 
     /// The entry of a thread's process, made if it is new, with what the identity tells brought up to date.
-    fn entry(&mut self, identity: &Identity, lookup: &dyn Lookup) -> &mut Entry {
-        let Self { entries, cgroups, .. } = self;
-        let key = key_of(identity);
-        if !entries.contains_key(&key) {
-            // A fork runs its parent's file, which may be all that is known after the privileges are gone.
-            let inherited = parent_of(identity).and_then(|parent| entries.get(&parent)?.process.exe.clone());
-            entries.insert(key, Entry::new(identity, lookup.exe(key).or(inherited)));
-        }
-        let entry = entries.entry(key).or_insert_with(|| Entry::new(identity, None));
-        if entry.process.comm.as_bytes() != comm_bytes(identity) {
-            let comm = comm_of(identity);
-            if entry.process.comm != comm {
-                Arc::make_mut(&mut entry.process).comm = comm;
-            }
-        }
-        if entry.cgroup_id != identity.cgroup || entry.process.cgroup.is_none() {
-            entry.cgroup_id = identity.cgroup;
-            let found = lookup.cgroup(key);
-            if let Some(cgroup) = &found {
-                cgroups.insert(identity.cgroup, cgroup.clone());
-            }
-            if let Some(cgroup) = found.or_else(|| cgroups.get(&identity.cgroup).cloned()) {
-                let process = Arc::make_mut(&mut entry.process);
-                process.cgroup = Some(cgroup.path);
-                process.unit = cgroup.unit;
-                process.container = cgroup.container;
-            }
-        }
-        entry
+    fn entry(&mut self, identity: &Identity) -> &mut Entry {
+        Entry::of(&mut self.entries, &self.cgroups, identity)
     }
 
     /// The totals as one immutable value.
@@ -256,27 +230,79 @@ fn comm_bytes(identity: &Identity) -> &[u8] {
 }
 
 impl Entry {
-    fn new(identity: &Identity, exe: Option<String>) -> Self {
+    /// The entry of a thread's process, made if it is new, with what the identity tells brought up to date.
+    fn of<'a>(
+        entries: &'a mut HashMap<ProcessKey, Self>,
+        cgroups: &HashMap<u64, Cgroup>,
+        identity: &Identity,
+    ) -> &'a mut Self {
+        let key = key_of(identity);
+        if !entries.contains_key(&key) {
+            let parent = parent_of(identity).and_then(|parent| entries.get(&parent));
+            let new = Self::new(identity, parent, cgroups);
+            entries.insert(key, new);
+        }
+        let entry = entries.entry(key).or_insert_with(|| Self::new(identity, None, cgroups));
+        if entry.process.comm.as_bytes() != comm_bytes(identity) {
+            let comm = comm_of(identity);
+            if entry.process.comm != comm {
+                Arc::make_mut(&mut entry.process).comm = comm;
+            }
+        }
+        entry
+    }
+
+    /// A new process. Until it is looked up it has its parent's file and cgroup, as a fork has.
+    fn new(identity: &Identity, parent: Option<&Self>, cgroups: &HashMap<u64, Cgroup>) -> Self {
+        let inherited = parent.filter(|parent| parent.cgroup_id == identity.cgroup).map(|parent| Cgroup {
+            path: parent.process.cgroup.clone().unwrap_or_default(),
+            unit: parent.process.unit.clone(),
+            container: parent.process.container.clone(),
+        });
+        let cgroup =
+            inherited.filter(|cgroup| !cgroup.path.is_empty()).or_else(|| cgroups.get(&identity.cgroup).cloned());
+        let (unit, container) = cgroup.as_ref().map(|c| (c.unit.clone(), c.container.clone())).unwrap_or_default();
         let process = Process {
             key: key_of(identity),
             parent: parent_of(identity),
             comm: comm_of(identity),
-            exe,
-            cgroup: None,
-            unit: None,
-            container: None,
+            exe: parent.and_then(|parent| parent.process.exe.clone()),
+            cgroup: cgroup.map(|cgroup| cgroup.path),
+            unit,
+            container,
             exited: false,
             counters: Counters::default(),
         };
         Self {
             process: Arc::new(process),
-            cgroup_id: 0,
+            cgroup_id: identity.cgroup,
+            looked_up: false,
             exited: Counters::default(),
             threads: HashMap::new(),
             shared: Counters::default(),
             shared_keys: Vec::new(),
             absences: 1,
             exited_at: None,
+        }
+    }
+
+    /// Asks the running system what a living process runs and where it belongs, once for each program and cgroup.
+    fn look_up(&mut self, identity: &Identity, cgroups: &mut HashMap<u64, Cgroup>, lookup: &dyn Lookup) {
+        if self.looked_up && self.cgroup_id == identity.cgroup {
+            return;
+        }
+        self.looked_up = true;
+        self.cgroup_id = identity.cgroup;
+        let key = self.process.key;
+        let process = Arc::make_mut(&mut self.process);
+        if let Some(exe) = lookup.exe(key) {
+            process.exe = Some(exe);
+        }
+        if let Some(cgroup) = lookup.cgroup(key) {
+            cgroups.insert(identity.cgroup, cgroup.clone());
+            process.cgroup = Some(cgroup.path);
+            process.unit = cgroup.unit;
+            process.container = cgroup.container;
         }
     }
 
