@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{codegen, demo, dist, ebpf, policy, test};
+use crate::{bench, codegen, demo, dist, ebpf, policy, test};
 
 /// Everything the project runs on itself.
 #[derive(Parser)]
@@ -39,6 +39,11 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Benchmarks: print a table and write it into docs/.
+    Bench {
+        #[command(subcommand)]
+        command: Bench,
+    },
     /// Licences, sources and advisories of all dependencies, by deny.toml.
     Policy,
     /// The release binary, static, in one file.
@@ -51,6 +56,22 @@ enum Ebpf {
     Build(Install),
     /// Compare it with its sources, and with what an empty directory builds.
     Check(Install),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// What a system call costs, untraced, under zcprof, and under other tracers that are installed.
+    Overhead {
+        /// How often each tracer is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
+    /// The daemon's start, memory and response times beside many processes.
+    Scale {
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        processes: u32,
+    },
 }
 
 #[derive(Args)]
@@ -68,6 +89,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         Command::Ebpf { command: Ebpf::Build(args) } => ebpf::build(root, args.install),
         Command::Ebpf { command: Ebpf::Check(args) } => ebpf::check(root, args.install),
         Command::Codegen { check } => codegen::run(root, check),
+        Command::Bench { command: Bench::Overhead { rounds } } => bench::overhead(root, rounds),
+        Command::Bench { command: Bench::Scale { processes } } => bench::scale(root, processes),
         Command::Policy => policy::run(root).map(|_not_checked| ()),
         Command::Dist => dist::run(root),
     }

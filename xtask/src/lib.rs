@@ -2,6 +2,7 @@
 //!
 //! To add a command: a module with `run(root, …) -> anyhow::Result<()>`, a variant and an arm in `cli`.
 
+mod bench;
 mod cli;
 mod codegen;
 mod debian;

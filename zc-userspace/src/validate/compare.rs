@@ -32,7 +32,7 @@ fn empty(catalogue: &Catalogue, workload: &Workload) -> Row {
 }
 
 /// The row of a workload that can't run here.
-pub(super) fn not_run(catalogue: &Catalogue, workload: &Workload, why: String) -> Row {
+pub(super) fn not_run(catalogue: &Catalogue, workload: &Workload, why: &str) -> Row {
     Row { exact: None, note: Some(format!("not run: {why}")), ..empty(catalogue, workload) }
 }
 

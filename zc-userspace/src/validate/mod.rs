@@ -130,7 +130,7 @@ pub fn run(agent: &Agent, plan: &Plan, finished: &(dyn Fn(usize, &Row) + Sync)) 
 
 fn one(agent: &Agent, plan: &Plan, workload: &Workload) -> Row {
     if let Some(why) = workload.unavailable(&plan.request.directory) {
-        return compare::not_run(agent.catalogue(), workload, why);
+        return compare::not_run(agent.catalogue(), workload, &why);
     }
     match child::run(agent, plan, workload) {
         Ok((outcome, counted)) => compare::row(agent.catalogue(), workload, &outcome, &counted),
