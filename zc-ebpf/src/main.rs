@@ -37,6 +37,8 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    #[cfg(feature = "debug-log")]
+    aya_log_ebpf::debug!(&ctx, "exec in process {}", kernel::Task::current().tgid());
     probes::lifecycle::exec(ctx.arg(0), ctx.arg(2));
     0
 }

@@ -101,7 +101,7 @@ fn report(rounds: usize) -> Result<()> {
     for tracer in Tracer::ALL {
         match tracer.program() {
             Some(program) if installed(program).is_none() => {
-                eprintln!("{}: {program} is not installed, left out", tracer.name())
+                eprintln!("{}: {program} is not installed, left out", tracer.name());
             }
             _ => costs.push((tracer, Vec::new())),
         }

@@ -79,6 +79,8 @@ pub struct Tracer {
     events: Events,
     handed_out: HandedOut,
     probes: Vec<ProbeStatus>,
+    #[cfg(feature = "debug-log")]
+    print_log: Box<dyn FnMut() + Send>,
 }
 
 /// The tracepoint programs, in the order in which they are attached: forks before system calls, so that a ledger made
@@ -109,6 +111,8 @@ impl Tracer {
         };
         let mut ebpf = load_object(&config, cast, options.rows)?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
+        #[cfg(feature = "debug-log")]
+        let print_log = log_printer(&mut ebpf)?;
         let mut probes = Vec::new();
         for (name, provides) in TRACEPOINTS {
             attach_to(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused { probe: name, reason })?;
@@ -120,7 +124,15 @@ impl Tracer {
         probes.push(ProbeStatus { name: "iter_task", attached: true, reason: None, minimum_kernel: "6.1", provides });
         probes.extend(ProbeStatus::not_in_this_build());
         let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
-        Ok(Self { ebpf, iterator, events, handed_out: HandedOut::new(), probes })
+        Ok(Self {
+            ebpf,
+            iterator,
+            events,
+            handed_out: HandedOut::new(),
+            probes,
+            #[cfg(feature = "debug-log")]
+            print_log,
+        })
     }
 
     /// What became of each probe.
@@ -158,6 +170,8 @@ impl Tracer {
 
     /// Takes the lifecycle events that wait.
     pub fn events(&mut self) -> Vec<Lifecycle> {
+        #[cfg(feature = "debug-log")]
+        (self.print_log)();
         self.events.drain()
     }
 
@@ -255,6 +269,15 @@ fn link_iterator(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<OwnedFd, String> {
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>, LoadError> {
     let map = ebpf.take_map(name).ok_or_else(|| LoadError::Load(format!("the eBPF object lacks the map {name}")))?;
     RingBuf::try_from(map).map_err(|error| LoadError::Load(chain(&error)))
+}
+
+/// What prints the kernel half's log lines. The built-in object has none; one that is built with its debug-log feature
+/// has.
+#[cfg(feature = "debug-log")]
+fn log_printer(ebpf: &mut Ebpf) -> Result<Box<dyn FnMut() + Send>, LoadError> {
+    let mut logger = aya_log::EbpfLogger::init(ebpf)
+        .map_err(|error| LoadError::Load(format!("it has no log ({}); build it with debug-log", chain(&error))))?;
+    Ok(Box::new(move || logger.flush()))
 }
 
 /// An error and its causes in one line.
