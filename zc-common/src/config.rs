@@ -104,10 +104,10 @@ pub fn table(rows: &[Row]) -> [u8; TABLE] {
 pub struct Offsets {
     /// `pt_regs`: the system call's number (x86 `orig_ax`, arm64 `syscallno`).
     pub regs_number: u64,
-    /// `pt_regs`: the six arguments of a native call.
-    pub regs_arguments: [u64; 6],
-    /// `pt_regs`: the six arguments of a 32-bit call.
-    pub regs_compat_arguments: [u64; 6],
+    /// `pt_regs`: the first five arguments of a native call.
+    pub regs_arguments: [u64; 5],
+    /// `pt_regs`: the first five arguments of a 32-bit call.
+    pub regs_compat_arguments: [u64; 5],
     /// `task_struct.thread_info.status` (x86) or `.flags` (arm64).
     pub task_status: u64,
     /// The bit of it that marks a 32-bit call.
@@ -210,10 +210,6 @@ pub struct Offsets {
     pub vma_file: u64,
     /// `linux_binprm.filename`.
     pub binprm_filename: u64,
-    /// `seq_file.size`.
-    pub seq_size: u64,
-    /// `seq_file.count`.
-    pub seq_count: u64,
     /// `bpf_iter_meta.seq`.
     pub meta_seq: u64,
     /// `ext4_inode_info.vfs_inode`, 0 where the kernel's BTF lacks it.
@@ -231,6 +227,9 @@ pub const SEQUENCE_ODD_WHILE_LOCKED: u64 = 2;
 
 /// Stands in the object for a call of the kernel function `bpf_rdonly_cast`.
 pub const RDONLY_CAST: i32 = 0x7a63_0001;
+
+/// Word n of [`Config`] stands in the object as an instruction with this immediate value plus n.
+pub const CONFIG_WORD: i32 = 0x7a64_0000;
 
 /// BTF ids of the structures that the probes cast addresses to.
 #[repr(C)]
@@ -265,6 +264,9 @@ pub struct Config {
     /// Where the kernel keeps things.
     pub offsets: Offsets,
 }
+
+// Nothing but words: the agent sees it as an array of them.
+const _: () = assert!(align_of::<Config>() == 8 && size_of::<Config>() % 8 == 0);
 
 #[cfg(all(test, feature = "catalogue"))]
 mod tests {

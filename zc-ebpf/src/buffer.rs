@@ -24,6 +24,17 @@ pub struct Found {
     pub end: u64,
 }
 
+/// What the thread remembers of a user address.
+#[inline(always)]
+pub fn remembered(ledger: &ThreadLedger, sequence: u32, address: u64) -> Option<Found> {
+    for slot in &ledger.vma {
+        if address >= slot.start && address < slot.end && still_holds(slot.sequence, sequence) {
+            return Some(Found { endpoint: slot.endpoint as u8, end: slot.end });
+        }
+    }
+    None
+}
+
 /// Looks a user address up, first among the mappings that the thread remembers.
 ///
 /// A remembered mapping holds as long as the memory map's change sequence has not moved on. While a writer holds the
@@ -31,10 +42,8 @@ pub struct Found {
 /// would be refused then.
 #[inline(always)]
 pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found {
-    for slot in &ledger.vma {
-        if address >= slot.start && address < slot.end && still_holds(slot.sequence, sequence) {
-            return Found { endpoint: slot.endpoint as u8, end: slot.end };
-        }
+    if let Some(found) = remembered(ledger, sequence, address) {
+        return found;
     }
     find_buffer(ledger, address, u64::from(sequence));
     // That wrote the first slot.
@@ -44,11 +53,11 @@ pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found 
 
 /// The change sequence of the running task's memory map.
 #[inline(always)]
-pub fn sequence() -> u32 {
+pub fn sequence(task: Task) -> u32 {
     if offset!(mm_sequence) == SEQUENCE_NONE {
         return 0;
     }
-    let mm = Task::current().known().follow(offset!(task_mm));
+    let mm = task.known().follow(offset!(task_mm));
     if mm.is_null() {
         return 0;
     }

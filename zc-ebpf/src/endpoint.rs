@@ -51,15 +51,18 @@ pub fn file(task: Task, fd: u64) -> u64 {
     At::new(slots + u64::from(fd) * 8, config!(types.list_head)).load(0)
 }
 
-/// What a descriptor of the running task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
+/// What a descriptor of a task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
+#[inline(always)]
+pub fn descriptor(task: Task, fd: u64) -> u8 {
+    let file = file(task, fd);
+    if file == 0 { CODE_UNKNOWN } else { of_file(file) }
+}
+
+/// The same of the running task, for all but the hottest path.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_descriptor(fd: u64) -> u64 {
-    let file = file(Task::current(), fd);
-    if file == 0 {
-        return u64::from(CODE_UNKNOWN);
-    }
-    u64::from(of_file(file))
+    u64::from(descriptor(Task::current(), fd))
 }
 
 /// What a file is.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
-use zc_common::config::{Config, SYSCALLS, TABLE as TABLE_LEN};
+use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
 use zc_common::record::{Cell, Fallback, LifecycleEvent, SharedKey, ThreadLedger};
 
 use crate::kernel::Task;
@@ -90,13 +90,6 @@ pub static LAST_ID: Array<u64, 1> = Array::new();
 #[btf_map]
 pub static EVENTS: RingBuf<LifecycleEvent, RING> = RingBuf::new();
 
-/// Load-time constants; the agent fills them in before loading.
-#[unsafe(no_mangle)]
-pub static CONFIG: Config = {
-    // SAFETY: Config is plain integers, so that zeroes are one.
-    unsafe { core::mem::zeroed() }
-};
-
 /// `Call` by system call number.
 #[unsafe(no_mangle)]
 pub static CALLS: [u8; SYSCALLS] = [0; SYSCALLS];
@@ -124,14 +117,26 @@ pub fn entry<const N: usize>(table: &'static [u8; N], index: usize) -> u8 {
     unsafe { core::ptr::read_volatile(table.as_ptr().add(index & (N - 1))) }
 }
 
-/// Reads one field of [`CONFIG`].
+/// One field of the load-time constants ([`zc_common::config::Config`]), or the Nth word of an array among them: an
+/// instruction whose immediate value the agent sets before loading. A load from a map would do, but then each access
+/// to the kernel's structures would wait for one more load.
 macro_rules! config {
-    ($($field:ident).+) => {
-        // SAFETY: the field is inside CONFIG; volatile, because the loader changes it.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::CONFIG.$($field).+) }
-    };
+    ($($field:ident).+ $(, $n:expr)?) => {{
+        let value: u64;
+        // SAFETY: it only sets the register.
+        unsafe {
+            core::arch::asm!(
+                "{0} = {1}",
+                out(reg) value,
+                const zc_common::config::CONFIG_WORD
+                    + (core::mem::offset_of!(zc_common::config::Config, $($field).+) / 8 $(+ $n)?) as i32,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        value
+    }};
 }
-/// Reads one offset of [`CONFIG`].
+/// One offset of it.
 macro_rules! offset {
     ($field:ident) => {
         $crate::maps::config!(offsets.$field)

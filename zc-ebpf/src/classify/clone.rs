@@ -16,9 +16,9 @@ const FICLONERANGE: u32 = 0x4020_940d;
 /// Counts a successful ioctl if it is a clone.
 #[inline(always)]
 pub(super) fn ioctl(task: Task, ledger: &mut ThreadLedger, args: &Arguments) {
-    let shared = match args.get(1) as u32 {
-        FICLONE => size_from(task, args.get(2), 0),
-        FICLONERANGE => match read_user::<[u64; 4]>(args.get(2)) {
+    let shared = match args.get::<1>() as u32 {
+        FICLONE => size_from(task, args.get::<2>(), 0),
+        FICLONERANGE => match read_user::<[u64; 4]>(args.get::<2>()) {
             Some([source, start, 0, _]) => size_from(task, source, start),
             Some([_, _, length, _]) => Some(length),
             None => None,
@@ -60,15 +60,15 @@ fn size(inode: u64) -> Option<u64> {
 /// Counts a copy_file_range as the copy or the reflink it was.
 #[inline(always)]
 pub(super) fn copy_file_range(task: Task, ledger: &mut ThreadLedger, args: &Arguments, bytes: u64) {
-    let (source, sink) = (endpoint::file(task, args.get(0)), endpoint::file(task, args.get(2)));
+    let (source, sink) = (endpoint::file(task, args.get::<0>()), endpoint::file(task, args.get::<2>()));
     if source == 0 || sink == 0 {
         let unknown = CODE_UNKNOWN;
         return count_between(ledger, Mechanism::CopyFileRange as u8, unknown, unknown, bytes);
     }
-    let ends = (end(source, args.get(1)), end(sink, args.get(3)));
+    let ends = (end(source, args.get::<1>()), end(sink, args.get::<3>()));
     match is_reflink(source, sink, ends, bytes) {
         Some(true) => count_reflink(ledger, bytes),
-        _ => between(ledger, Mechanism::CopyFileRange, args.get(0), args.get(2), bytes),
+        _ => between(ledger, Mechanism::CopyFileRange, args.get::<0>(), args.get::<2>(), bytes),
     }
 }
 

@@ -82,8 +82,6 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         vma_flags: need("vm_area_struct", "vm_flags")?,
         vma_file: need("vm_area_struct", "vm_file")?,
         binprm_filename: need("linux_binprm", "filename")?,
-        seq_size: need("seq_file", "size")?,
-        seq_count: need("seq_file", "count")?,
         meta_seq: need("bpf_iter_meta", "seq")?,
         ext4_vfs_inode: btf.offset("ext4_inode_info", "vfs_inode").unwrap_or(0),
         ext4_flags: btf.offset("ext4_inode_info", "i_flags").unwrap_or(0),
@@ -108,8 +106,8 @@ pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
 
 struct Registers {
     number: u64,
-    arguments: [u64; 6],
-    compat_arguments: [u64; 6],
+    arguments: [u64; 5],
+    compat_arguments: [u64; 5],
     status: &'static str,
     compat_mask: u64,
 }
@@ -122,14 +120,14 @@ fn all<const N: usize>(btf: &Btf<'_>, fields: [&'static str; N]) -> Result<[u64;
     Ok(offsets)
 }
 
-/// The system-call conventions (arch/x86/entry, v6.1): 64-bit calls pass their arguments in rdi, rsi, rdx, r10, r8, r9,
-/// 32-bit ones in ebx, ecx, edx, esi, edi, ebp; `TS_COMPAT` marks the latter.
+/// The system-call conventions (arch/x86/entry, v6.1): 64-bit calls pass their arguments in rdi, rsi, rdx, r10, r8 …,
+/// 32-bit ones in ebx, ecx, edx, esi, edi …; `TS_COMPAT` marks the latter.
 #[cfg(target_arch = "x86_64")]
 fn registers(btf: &Btf<'_>) -> Result<Registers, MissingField> {
     Ok(Registers {
         number: all(btf, ["orig_ax"])?[0],
-        arguments: all(btf, ["di", "si", "dx", "r10", "r8", "r9"])?,
-        compat_arguments: all(btf, ["bx", "cx", "dx", "si", "di", "bp"])?,
+        arguments: all(btf, ["di", "si", "dx", "r10", "r8"])?,
+        compat_arguments: all(btf, ["bx", "cx", "dx", "si", "di"])?,
         status: "thread_info.status",
         compat_mask: 2,
     })
@@ -141,7 +139,7 @@ fn registers(btf: &Btf<'_>) -> Result<Registers, MissingField> {
 fn registers(btf: &Btf<'_>) -> Result<Registers, MissingField> {
     let [first] = all(btf, ["orig_x0"])?;
     let [regs] = all(btf, ["regs"])?;
-    let arguments = [first, regs + 8, regs + 16, regs + 24, regs + 32, regs + 40];
+    let arguments = [first, regs + 8, regs + 16, regs + 24, regs + 32];
     Ok(Registers {
         number: all(btf, ["syscallno"])?[0],
         arguments,

@@ -12,6 +12,7 @@ use zc_common::record::{Fallback, SharedKey, ThreadLedger};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
+use super::object::Blanks;
 use super::offsets::MissingField;
 use super::probes::ProbeStatus;
 use super::read::{self, HandedOut, Reading};
@@ -225,21 +226,13 @@ struct PlainLedger(ThreadLedger);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainLedger {}
 
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PlainConfig(Config);
-// SAFETY: plain integers without padding.
-unsafe impl aya::Pod for PlainConfig {}
-
 fn load_object(config: &Config, cast: Option<u32>, rows: &[Row]) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
-    object::set_casts(bytes.to_mut(), cast);
-    let config = PlainConfig(*config);
+    object::fill_in(bytes.to_mut(), &Blanks { cast, config });
     let (native, compat, table) = (calls::native(), calls::compat(), table(rows));
     EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::empty())
         .allow_unsupported_maps()
-        .override_global("CONFIG", &config, true)
         .override_global("CALLS", &native, true)
         .override_global("COMPAT_CALLS", &compat, true)
         .override_global("TABLE", &table, true)
