@@ -266,7 +266,7 @@ pub struct Config {
 }
 
 // Nothing but words: the agent sees it as an array of them.
-const _: () = assert!(align_of::<Config>() == 8 && size_of::<Config>() % 8 == 0);
+const _: () = assert!(align_of::<Config>() == 8 && size_of::<Config>().is_multiple_of(8));
 
 #[cfg(all(test, feature = "catalogue"))]
 mod tests {
