@@ -63,9 +63,23 @@ impl Nginx {
         for _ in 0..TIMES {
             let url = format!("http://{}/file", self.address);
             let mut curl = Command::new("curl");
-            let options = ["-q", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code} %{size_download} %{size_header}"];
+            let options = [
+                "-q",
+                "-sS",
+                "--noproxy",
+                "*",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code} %{size_download} %{size_header}",
+            ];
             let ended = run(curl.args(options).arg(url))?;
-            let figures: Vec<u64> = ended.stdout.split(' ').map(str::parse).collect::<Result<_, _>>().with_context(|| format!("{ended:?}"))?;
+            let figures: Vec<u64> = ended
+                .stdout
+                .split(' ')
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .with_context(|| format!("{ended:?}"))?;
             let [status, body, header] = figures[..].try_into().context("three figures")?;
             assert_eq!((status, body), (200, SIZE), "{ended:?}");
             headers += header;

@@ -52,7 +52,9 @@ fn assert_exact(status: i32, report: &Value) -> BTreeSet<String> {
 fn every_row_is_exact_with_the_defaults_and_in_the_contracts_fields() -> Result<()> {
     let (status, report) = report(&[])?;
     let names = assert_exact(status, &report);
-    for path in ["read:file:user", "write:user:tcp", "sendfile:file:tcp", "splice:pipe:tcp", "copy_file_range:file:file"] {
+    for path in
+        ["read:file:user", "write:user:tcp", "sendfile:file:tcp", "splice:pipe:tcp", "copy_file_range:file:file"]
+    {
         assert!(names.contains(path), "{path} is not in {names:?}");
     }
     assert!(report["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
@@ -126,9 +128,7 @@ fn during_churn(started: &AtomicU32, processes: u32) -> Result<()> {
 
 #[test]
 fn a_row_made_wrong_is_noticed() -> Result<()> {
-    for (what, path) in
-        [("mechanism", "sendfile:file:tcp"), ("sink", "read:pipe:user"), ("hops", "write:user:tcp")]
-    {
+    for (what, path) in [("mechanism", "sendfile:file:tcp"), ("sink", "read:pipe:user"), ("hops", "write:user:tcp")] {
         let small = ["--path", path, "--bytes", "1MiB"];
         let (status, sound) = report(&small)?;
         assert_eq!((status, sound["exact"].as_bool()), (0, Some(true)), "{sound}");

@@ -33,7 +33,8 @@ pub(crate) fn assert_none() -> Result<()> {
 }
 
 fn abandoned() -> Result<BTreeSet<u32>> {
-    let ours: BTreeSet<u32> = programs().filter(|id| name(*id).is_some_and(|name| NAMES.contains(&&name[..]))).collect();
+    let ours: BTreeSet<u32> =
+        programs().filter(|id| name(*id).is_some_and(|name| NAMES.contains(&&name[..]))).collect();
     if ours.is_empty() {
         return Ok(ours);
     }
