@@ -292,6 +292,7 @@ fn a_tracer_that_is_killed_leaves_nothing_attached() -> Result<()> {
     let pid = sleeper.pid().to_string();
     let mut profile = Running::start(&mut command(["profile", "--for", "10m", "--pid", &pid]))?;
     until_watching(&mut profile)?;
+    assert!(leftovers::held_by(profile.pid()) >= 5, "what is held is found");
     assert_eq!(profile.end_by(Signal::SIGKILL)?.status, 137);
     leftovers::assert_none()?;
     assert_eq!(sleeper.end_by(Signal::SIGTERM)?.status, 143);

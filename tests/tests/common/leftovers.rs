@@ -32,9 +32,17 @@ pub(crate) fn assert_none() -> Result<()> {
     })
 }
 
+/// How many programs of ours a process holds: what [`assert_none`] would find if it left them behind.
+pub(crate) fn held_by(pid: u32) -> usize {
+    held_by_process(&pid.to_string()).intersection(&ours()).count()
+}
+
+fn ours() -> BTreeSet<u32> {
+    programs().filter(|id| name(*id).is_some_and(|name| NAMES.contains(&&name[..]))).collect()
+}
+
 fn abandoned() -> Result<BTreeSet<u32>> {
-    let ours: BTreeSet<u32> =
-        programs().filter(|id| name(*id).is_some_and(|name| NAMES.contains(&&name[..]))).collect();
+    let ours = ours();
     if ours.is_empty() {
         return Ok(ours);
     }
@@ -83,12 +91,14 @@ fn held() -> Result<BTreeSet<u32>> {
         let Some(pid) = pid.to_str().filter(|pid| *pid != own && pid.starts_with(|c: char| c.is_ascii_digit())) else {
             continue;
         };
-        // Processes and descriptors may go away meanwhile.
-        for fd in fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(fd.path()).unwrap_or_default();
-            let id = text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok());
-            held.extend(id);
-        }
+        held.extend(held_by_process(pid));
     }
     Ok(held)
+}
+
+/// Processes and descriptors may go away meanwhile.
+fn held_by_process(pid: &str) -> BTreeSet<u32> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let texts = descriptors.map(|fd| fs::read_to_string(fd.path()).unwrap_or_default());
+    texts.filter_map(|text| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())).collect()
 }
