@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -12,6 +13,9 @@ use serde_json::Value;
 use super::command;
 use super::http::{Answer, get};
 use super::process::{Running, until};
+
+/// Requests that come faster than this for long may share a reading.
+const INTERVAL: Duration = Duration::from_millis(25);
 
 /// A daemon on a port that the kernel has chosen.
 pub(crate) struct Daemon {
@@ -47,7 +51,9 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// `GET path`, never so often that the daemon would answer from a reading it has made for an earlier request.
     pub(crate) fn get(&self, path: &str) -> Result<Answer> {
+        std::thread::sleep(INTERVAL);
         get(self.address, path)
     }
 
