@@ -1,0 +1,236 @@
+//! A real nginx, with sendfile on and off, under every command that can tell the difference.
+
+mod common;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use common::process::{Running, until, until_asleep, until_watching};
+use common::profile::{Profile, recorder};
+use common::{Ended, Scratch, command, run, without};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// What is served.
+const SIZE: u64 = 32 << 20;
+/// How often it is fetched.
+const TIMES: u64 = 4;
+
+/// nginx with two workers, in a directory of its own.
+struct Nginx {
+    scratch: Scratch,
+    address: SocketAddr,
+    /// nginx itself, or zcprof that records it.
+    process: Running,
+    master: u32,
+}
+
+impl Nginx {
+    /// Starts it, by itself or under `zcprof record`, whose report is then in `report.json`.
+    fn start(sendfile: bool, recorded: bool) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        fs::create_dir(scratch.at("www"))?;
+        scratch.file("www/file", usize::try_from(SIZE)?)?;
+        // Between our finding a free port and nginx's binding it, somebody else may.
+        for _ in 0..5 {
+            let address = free_address()?;
+            scratch.text("nginx.conf", configuration(&scratch, address, sendfile))?;
+            let mut process = launch(&scratch, recorded)?;
+            let serving = until("nginx to listen", || {
+                let ended = process.child().try_wait()?.is_some();
+                let serves = TcpStream::connect(address).is_ok() && fs::exists(scratch.at("pid"))?;
+                Ok((ended || serves).then_some(!ended))
+            })?;
+            if serving {
+                let master = until("nginx's pid", || Ok(scratch.read("pid")?.trim().parse().ok()))?;
+                let nginx = Self { scratch, address, process, master };
+                until("nginx's workers", || Ok((nginx.workers()?.len() == 2).then_some(())))?;
+                return Ok(nginx);
+            }
+            let said = process.end()?;
+            if !said.stderr.contains("Address already in use") {
+                bail!("nginx does not start: {said:?}");
+            }
+        }
+        bail!("no port stays free for nginx");
+    }
+
+    /// Fetches the file several times, and waits until nginx is through with it. Returns the sum of the headers.
+    fn fetch(&self) -> Result<u64> {
+        let mut headers = 0;
+        for _ in 0..TIMES {
+            let url = format!("http://{}/file", self.address);
+            let mut curl = Command::new("curl");
+            let options = [
+                "-q",
+                "-sS",
+                "--noproxy",
+                "*",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code} %{size_download} %{size_header}",
+            ];
+            let ended = run(curl.args(options).arg(url))?;
+            let figures: Vec<u64> = ended
+                .stdout
+                .split(' ')
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .with_context(|| format!("{ended:?}"))?;
+            let [status, body, header] = figures[..].try_into().context("three figures")?;
+            assert_eq!((status, body), (200, SIZE), "{ended:?}");
+            headers += header;
+        }
+        for worker in self.workers()? {
+            until_asleep(worker)?;
+        }
+        Ok(headers)
+    }
+
+    fn workers(&self) -> Result<Vec<u32>> {
+        let path = format!("/proc/{0}/task/{0}/children", self.master);
+        Ok(fs::read_to_string(path)?.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    /// What `zcprof WORDS --pid MASTER` says of what is done meanwhile; ended as Ctrl-C does.
+    fn watch<T>(&self, words: &[&str], meanwhile: impl FnOnce() -> Result<T>) -> Result<(T, Ended)> {
+        let pid = self.master.to_string();
+        let mut zcprof = command(words);
+        let mut watcher = Running::start(zcprof.args(["--json", "--for", "10m", "--pid", &pid]))?;
+        until_watching(&mut watcher)?;
+        let done = meanwhile()?;
+        Ok((done, watcher.end_by(Signal::SIGINT)?))
+    }
+
+    /// `zcprof verify` for sendfile from a file to TCP: exit status and verdict.
+    fn verify(&self, meanwhile: impl FnOnce() -> Result<()>) -> Result<(i32, Value)> {
+        let claim = ["verify", "--mechanism", "sendfile", "--source", "file", "--sink", "tcp"];
+        let ((), ended) = self.watch(&claim, meanwhile)?;
+        let verdict = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
+        Ok((ended.status, verdict))
+    }
+
+    fn profile(&self) -> Result<(u64, Profile)> {
+        let (headers, ended) = self.watch(&["profile"], || self.fetch())?;
+        assert_eq!(ended.status, 0, "{ended:?}");
+        let profile = Profile::parse(&ended.stdout)?;
+        profile.assert_complete();
+        // The master and those of its workers that there are.
+        assert_eq!(profile.0["processes"].as_array().map(Vec::len), Some(3), "{profile}");
+        assert!(profile.0["window_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+        Ok((headers, profile))
+    }
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn launch(scratch: &Scratch, recorded: bool) -> Result<Running> {
+    let words = ["nginx", "-p", &scratch.at(""), "-c", &scratch.at("nginx.conf"), "-e", "stderr"];
+    // Debian has it where ordinary users do not look.
+    let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH")?);
+    let mut start = if recorded { recorder(scratch, "report.json") } else { Command::new("env") };
+    start.args(words).env("PATH", path);
+    // A master that is killed would leave its workers behind.
+    Ok(Running::start(&mut start)?.ending_by(Signal::SIGTERM))
+}
+
+fn configuration(scratch: &Scratch, address: SocketAddr, sendfile: bool) -> String {
+    let directory = scratch.path().display();
+    let sendfile = if sendfile { "on" } else { "off" };
+    let user = if nix::unistd::geteuid().is_root() { "user root root;" } else { "" };
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("  {kind}_temp_path {directory}/{kind};\n"))
+        .concat();
+    format!(
+        "daemon off;\nmaster_process on;\nworker_processes 2;\n{user}\npid {directory}/pid;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{\n  access_log off;\n  sendfile {sendfile};\n{temporary}\
+         server {{ listen {address}; root {directory}/www; }}\n}}\n"
+    )
+}
+
+fn not_here() -> bool {
+    without("nginx") || without("curl")
+}
+
+fn assert_sent_by_sendfile(profile: &Profile, headers: u64) {
+    profile.assert_bytes("sendfile:file:tcp", TIMES * SIZE);
+    profile.assert_bytes("write:user:tcp", headers);
+    assert!(profile.copies_per_byte().is_some_and(|copies| copies < 0.01), "{:?}", profile.copies_per_byte());
+}
+
+#[test]
+fn with_sendfile_no_byte_of_the_file_is_copied() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (headers, profile) = Nginx::start(true, false)?.profile()?;
+    assert_sent_by_sendfile(&profile, headers);
+    profile.assert_bytes("read:file:user", 0);
+    Ok(())
+}
+
+#[test]
+fn without_sendfile_every_byte_is_copied_twice() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (headers, profile) = Nginx::start(false, false)?.profile()?;
+    profile.assert_bytes("sendfile:file:tcp", 0);
+    profile.assert_bytes("write:user:tcp", TIMES * SIZE + headers);
+    profile.assert_bytes("read:file:user", TIMES * SIZE);
+    assert!(profile.copies_per_byte().is_some_and(|copies| (1.99..2.01).contains(&copies)), "{profile}");
+    Ok(())
+}
+
+#[test]
+fn a_recorded_nginx_counts_from_its_start_to_its_end() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let mut nginx = Nginx::start(true, true)?;
+    let headers = nginx.fetch()?;
+    // zcprof hands it on to nginx, which ends with 0.
+    let ended = nginx.process.end_by(Signal::SIGTERM)?;
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let profile = Profile::parse(&nginx.scratch.read("report.json")?)?;
+    profile.assert_complete();
+    profile.assert_bytes("sendfile:file:tcp", TIMES * SIZE);
+    profile.assert_bytes("write:user:tcp", headers);
+    // It has read its configuration and libraries, which is little beside what it has sent.
+    assert_sent_by_sendfile(&profile, headers);
+    Ok(())
+}
+
+#[test]
+fn verify_passes_with_sendfile_and_has_nothing_to_judge_when_idle() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let nginx = Nginx::start(true, false)?;
+    let (status, found) = nginx.verify(|| nginx.fetch().map(drop))?;
+    assert_eq!((status, found["verdict"].as_str()), (0, Some("pass")), "{found}");
+    assert_eq!(found["matching_bytes"].as_u64(), Some(TIMES * SIZE), "{found}");
+    assert!(found["share"].as_f64().is_some_and(|share| share > 0.999 && share < 1.0), "{found}");
+    let (status, found) = nginx.verify(|| Ok(()))?;
+    assert_eq!((status, found["verdict"].as_str()), (3, Some("no_traffic")), "{found}");
+    Ok(())
+}
+
+#[test]
+fn verify_fails_without_sendfile() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let nginx = Nginx::start(false, false)?;
+    let (status, found) = nginx.verify(|| nginx.fetch().map(drop))?;
+    assert_eq!((status, found["verdict"].as_str()), (1, Some("fail")), "{found}");
+    assert_eq!(found["matching_bytes"].as_u64(), Some(0), "{found}");
+    assert!(found["total_bytes"].as_u64().is_some_and(|bytes| bytes > TIMES * SIZE), "{found}");
+    Ok(())
+}
