@@ -43,7 +43,7 @@ pub enum LoadError {
     )]
     NoBtf(std::io::Error),
     /// The kernel's BTF can't be parsed.
-    #[error("can't read this kernel's {BTF_PATH}: {0}")]
+    #[error("can't read this kernel's {BTF_PATH}: {0}; needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
     BadBtf(#[from] Malformed),
     /// The kernel is too old or built otherwise.
     #[error(transparent)]
@@ -110,13 +110,17 @@ impl Tracer {
             types: offsets::types(&btf)?,
             offsets: offsets::resolve(&btf)?,
         };
-        let mut ebpf = load_object(&config, cast, options.rows)?;
+        let blanks = Blanks { cast, config: &config };
+        let mut ebpf = load_object(&blanks, options.rows, VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
         #[cfg(feature = "debug-log")]
         let print_log = log_printer(&mut ebpf)?;
         let mut probes = Vec::new();
         for (name, provides) in TRACEPOINTS {
-            attach_to(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused { probe: name, reason })?;
+            attach_to(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
+                probe: name,
+                reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
+            })?;
             probes.push(ProbeStatus { name, attached: true, reason: None, minimum_kernel: "6.1", provides });
         }
         let iterator =
@@ -206,7 +210,7 @@ impl EmptyProbe {
     /// # Errors
     /// If tracing can't start here.
     pub fn attach() -> Result<Self, LoadError> {
-        let mut ebpf = load_object(&Config::default(), None, &[])?;
+        let mut ebpf = load_object(&Blanks { cast: None, config: &Config::default() }, &[], VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
         attach_to(&mut ebpf, "sys_exit_empty", "sys_exit", &btf)
             .map_err(|reason| LoadError::Refused { probe: "sys_exit_empty", reason })?;
@@ -226,12 +230,12 @@ struct PlainLedger(ThreadLedger);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainLedger {}
 
-fn load_object(config: &Config, cast: Option<u32>, rows: &[Row]) -> Result<Ebpf, LoadError> {
+fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
-    object::fill_in(bytes.to_mut(), &Blanks { cast, config });
+    object::fill_in(bytes.to_mut(), blanks);
     let (native, compat, table) = (calls::native(), calls::compat(), table(rows));
     EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::empty())
+        .verifier_log_level(log)
         .allow_unsupported_maps()
         .override_global("CALLS", &native, true)
         .override_global("COMPAT_CALLS", &compat, true)
@@ -249,6 +253,16 @@ fn attach_to(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -> R
     program.load(tracepoint, btf).map_err(|error| chain(&error))?;
     program.attach().map_err(|error| chain(&error))?;
     Ok(())
+}
+
+/// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent
+/// unless asked to speak, and slow when it does.
+fn verifier_says(blanks: &Blanks<'_>, rows: &[Row], name: &str, btf: &aya::Btf) -> Option<String> {
+    const LINES: usize = 3;
+    let mut ebpf = load_object(blanks, rows, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).ok()?;
+    let said = attach_to(&mut ebpf, name, name, btf).err()?;
+    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Some(lines[lines.len().saturating_sub(LINES)..].join(" / "))
 }
 
 fn link_iterator(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<OwnedFd, String> {
