@@ -174,6 +174,8 @@ pub struct Offsets {
     pub sb_magic: u64,
     /// `super_block.s_bdev`.
     pub sb_bdev: u64,
+    /// `file_operations.copy_file_range`.
+    pub fop_copy_file_range: u64,
     /// `file_operations.remap_file_range`.
     pub fop_remap_file_range: u64,
     /// `socket_alloc.vfs_inode` less `socket_alloc.socket`: how far a socket lies before its inode.
@@ -182,6 +184,8 @@ pub struct Offsets {
     pub socket_sk: u64,
     /// `sock.__sk_common.skc_family`.
     pub sock_family: u64,
+    /// `sock.sk_type`.
+    pub sock_type: u64,
     /// `sock.sk_protocol`.
     pub sock_protocol: u64,
     /// `mm_struct.mm_lock_seq`.

@@ -94,7 +94,10 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
         bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0)
     };
     if failed == -EBUSY {
-        search.endpoint = find_unlocked(address);
+        let vma = find_unlocked(address);
+        if vma != 0 {
+            search = describe(vma);
+        }
     }
     for i in (1..VMA_SLOTS).rev() {
         ledger.vma[i] = ledger.vma[i - 1];
@@ -108,15 +111,19 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
 }
 
 extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Search) -> i64 {
-    let vma = Known::new(vma).at();
-    let found = Search {
+    // SAFETY: `search` is the structure that `find_buffer` passed.
+    unsafe { search.write(describe(Known::new(vma).at())) };
+    0
+}
+
+/// What a mapping is, and from where to where.
+#[inline(always)]
+fn describe(vma: u64) -> Search {
+    Search {
         endpoint: u64::from(of_vma(vma)),
         start: number(vma + offset!(vma_start)),
         end: number(vma + offset!(vma_end)),
-    };
-    // SAFETY: `search` is the structure that `find_buffer` passed.
-    unsafe { search.write(found) };
-    0
+    }
 }
 
 /// What a mapping is.
@@ -140,7 +147,7 @@ const MAPLE_LEAF_64: u64 = 1;
 const MAPLE_ARANGE_64: u64 = 3;
 
 /// Finds a mapping while a writer holds the memory map, as the page-fault path does it: by walking the tree under RCU,
-/// which the program runs under. What is found must be of this memory map and hold the address; a walk that went
+/// which the program runs under. Returns its address, or 0. What is found must be of this memory map and hold the address; a walk that went
 /// astray because the tree changed under it finds nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -158,7 +165,7 @@ extern "C" fn find_unlocked(address: u64) -> u64 {
     let holds = number(vma + offset!(vma_mm)) == mm
         && number(vma + offset!(vma_start)) <= address
         && address < number(vma + offset!(vma_end));
-    if vma != 0 && holds { u64::from(of_vma(vma)) } else { u64::from(CODE_UNKNOWN) }
+    if vma != 0 && holds { vma } else { 0 }
 }
 
 /// The entry of a maple node for an index. A pivot is the last index of its slot; none is given for the last slot.

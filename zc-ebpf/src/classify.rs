@@ -180,10 +180,16 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
 extern "C" fn count_socketcall(ledger: *mut ThreadLedger, number: u64, arguments: u64, returned: u64) -> u64 {
     // SAFETY: callers pass the running thread's ledger.
     let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
-    let Some([fd, buffer, length, flags]) = read_user::<[u32; 4]>(arguments) else {
-        // Of these calls only some return bytes, and none of the others returns more than a descriptor.
+    // Of the calls below only.
+    if !matches!(number, 9..=12 | 16 | 17 | 19 | 20) {
+        return 0;
+    }
+    // Some have three arguments, and their block may end where memory does.
+    let Some([fd, buffer, length]) = read_user::<[u32; 3]>(arguments) else {
+        account::count(ledger, CELL_NO_DESCRIPTOR, 1, returned);
         return 0;
     };
+    let flags = read_user::<u32>(arguments + 12).unwrap_or(0);
     let (fd, buffer, flags) = (u64::from(fd), u64::from(buffer), u64::from(flags));
     let (operation, shape, flags) = match number {
         9 | 11 => (from_buffer(fd), Shape::Buffer(buffer), 0),

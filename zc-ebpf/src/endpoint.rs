@@ -24,6 +24,8 @@ const DEVICE_NULL: u32 = 1 << 20 | 3;
 const DEVICE_ZERO: u32 = 1 << 20 | 5;
 const DEVICE_FULL: u32 = 1 << 20 | 7;
 
+const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -31,6 +33,7 @@ const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
 
 const EXT4_SUPER_MAGIC: u64 = 0xef53;
+const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
 /// `EXT4_JOURNAL_DATA_FL | EXT4_INLINE_DATA_FL` (fs/ext4/ext4.h, v6.1): such files do direct I/O through the page
 /// cache (ext4_dio_alignment and ext4_should_use_dio, fs/ext4).
 const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
@@ -111,7 +114,8 @@ fn is_direct(file: At) -> bool {
 /// device is behind it.
 #[inline(always)]
 fn reaches_disk(sb: At, magic: u64, inode: u64) -> bool {
-    if sb.load::<u64>(offset!(sb_bdev)) == 0 {
+    // btrfs spans devices, so that its superblock names none.
+    if sb.load::<u64>(offset!(sb_bdev)) == 0 && magic != BTRFS_SUPER_MAGIC {
         return false;
     }
     if magic == EXT4_SUPER_MAGIC && offset!(ext4_vfs_inode) != 0 {
@@ -164,11 +168,15 @@ fn of_socket(inode: u64) -> u8 {
     let sock = At::new(sock, config!(types.sock));
     match sock.load::<u16>(offset!(sock_family)) {
         AF_UNIX => Endpoint::Unix as u8,
-        AF_INET | AF_INET6 => match sock.load::<u16>(offset!(sock_protocol)) {
-            IPPROTO_TCP => Endpoint::Tcp as u8,
-            IPPROTO_UDP => Endpoint::Udp as u8,
-            _ => Endpoint::Other as u8,
-        },
+        AF_INET | AF_INET6 => {
+            // A raw socket has a protocol, too.
+            let kind = (sock.load::<u16>(offset!(sock_type)), sock.load::<u16>(offset!(sock_protocol)));
+            match kind {
+                (SOCK_STREAM, IPPROTO_TCP) => Endpoint::Tcp as u8,
+                (SOCK_DGRAM, IPPROTO_UDP) => Endpoint::Udp as u8,
+                _ => Endpoint::Other as u8,
+            }
+        }
         _ => Endpoint::Other as u8,
     }
 }
@@ -178,7 +186,8 @@ fn of_socket(inode: u64) -> u8 {
 fn is_memory(magic: u64) -> bool {
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
-    magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC || has_no_page_cache(magic)
+    const SECRETMEM_MAGIC: u64 = 0x5345_434d;
+    matches!(magic, TMPFS_MAGIC | HUGETLBFS_MAGIC | SECRETMEM_MAGIC) || has_no_page_cache(magic)
 }
 
 /// What memory is that maps this file: anonymous or a mapping of a regular file.

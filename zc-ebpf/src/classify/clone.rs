@@ -82,6 +82,11 @@ fn end(file: u64, offset_at: u64) -> Option<u64> {
 /// of whole blocks, but for the end of the source (vfs_copy_file_range and generic_remap_file_range_prep, fs/, v6.1).
 #[inline(always)]
 fn is_reflink(source: u64, sink: u64, ends: (Option<u64>, Option<u64>), bytes: u64) -> Option<bool> {
+    // A file system that copies by itself (overlayfs, network file systems) is asked first; what it does shows nowhere.
+    let sink_operations: u64 = kernel::read(sink + offset!(file_op))?;
+    if kernel::read::<u64>(sink_operations + offset!(fop_copy_file_range))? != 0 {
+        return Some(false);
+    }
     let operations: u64 = kernel::read(source + offset!(file_op))?;
     if kernel::read::<u64>(operations + offset!(fop_remap_file_range))? == 0 {
         return Some(false);
@@ -94,5 +99,7 @@ fn is_reflink(source: u64, sink: u64, ends: (Option<u64>, Option<u64>), bytes: u
     let mask = (1u64 << (kernel::read::<u8>(from + offset!(inode_blkbits))? & 31)) - 1;
     let (source_end, sink_end) = (ends.0?, ends.1?);
     let starts_whole = (source_end.wrapping_sub(bytes) | sink_end.wrapping_sub(bytes)) & mask == 0;
-    Some(starts_whole && (bytes & mask == 0 || source_end == size(from)?))
+    // An incomplete last block can only be shared where it is the last of both files.
+    let is_tail = source_end == size(from)? && sink_end >= size(to)?;
+    Some(starts_whole && (bytes & mask == 0 || is_tail))
 }

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use zc_common::config::CODE_UNKNOWN;
+use zc_common::record::CELL_NO_BUFFER;
 
 use super::{Operation, count_buffer, piece};
 use crate::account;
@@ -112,7 +113,13 @@ extern "C" fn on_message(index: u32, messages: *mut Messages) -> i64 {
     let messages = unsafe { &mut *messages };
     let (size, length_at) = if messages.operation.is(Operation::COMPAT) { (32, 28) } else { (64, 56) };
     let header = messages.at + u64::from(index) * size;
-    let Some(bytes) = read_user::<u32>(header + length_at) else { return 1 };
+    let Some(bytes) = read_user::<u32>(header + length_at) else {
+        // How many bytes these messages had can't be told; that there were some can.
+        if let Some(ledger) = account::ledger_of(Task::current()) {
+            account::count(ledger, CELL_NO_BUFFER, 1, 0);
+        }
+        return 1;
+    };
     if bytes != 0 {
         message(messages.operation, header, u64::from(bytes));
         // The operation is counted with its first bytes.

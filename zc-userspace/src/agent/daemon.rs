@@ -17,7 +17,7 @@ use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
-use crate::export::{About, REVISION, VERSION};
+use crate::export::{About, VERSION};
 use crate::kernel::kernel_release;
 use crate::ledger::Settings;
 use crate::model::Catalogue;
@@ -107,8 +107,7 @@ fn bind(address: &SocketAddr) -> Result<TcpListener> {
 
 fn announce(agent: &Agent, renounced: &[&str]) {
     let attached: Vec<_> = agent.probes().iter().filter(|probe| probe.attached).map(|probe| probe.name).collect();
-    let revision = REVISION.unwrap_or("unknown");
-    info!(version = VERSION, revision, kernel = kernel_release(), attached = attached.join(","), "tracing");
+    info!(version = VERSION, kernel = kernel_release(), attached = attached.join(","), "tracing");
     for probe in agent.probes().iter().filter(|probe| !probe.attached) {
         let reason = probe.reason.as_deref().unwrap_or_default();
         info!(probe = probe.name, reason, lacks = probe.provides, "probe not attached");

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -41,10 +40,6 @@ pub(super) enum RunError {
     #[error("can't run {0}: {1}")]
     CannotRun(String, io::Error),
     /// We would not find it in the ledger, whose pids are the host's.
-    #[error(
-        "can't follow a command from within a container's pid namespace; run zcprof on the host, or with --pid=host"
-    )]
-    OtherNamespace,
     /// It ran, but is not in the ledger.
     #[error("the command ran, but is not in the ledger: please report this")]
     NotSeen,
@@ -57,10 +52,6 @@ pub(super) enum RunError {
 pub(super) fn run(agent: &Agent, command: &[OsString]) -> Result<Ran, RunError> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| RunError::Own(io::ErrorKind::InvalidInput.into()))?;
-    // Before the command runs, which it may not bear twice.
-    if !in_host_pid_namespace() {
-        return Err(RunError::OtherNamespace);
-    }
     // The terminal sends INT and QUIT to the command as well; how it takes them is its affair, and we report after it.
     signals::catch(&[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP]).map_err(io::Error::from)?;
     let mut child = exec::spawn(program, arguments).map_err(|error| {
@@ -77,13 +68,6 @@ pub(super) fn run(agent: &Agent, command: &[OsString]) -> Result<Ran, RunError> 
     let snapshot = agent.observe()?;
     let key = key.or_else(|| find(&snapshot, child.id())).ok_or(RunError::NotSeen)?;
     Ok(Ran { status, key, snapshot })
-}
-
-/// Whether our pids are the kernel's own. Where /proc does not tell, we hope so.
-fn in_host_pid_namespace() -> bool {
-    /// PROC_PID_INIT_INO (include/linux/proc_ns.h, v6.1).
-    const HOST: u64 = 0xEFFF_FFFC;
-    std::fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == HOST)
 }
 
 /// Keeps up with the command until it ends; tells which process it is. It is not reaped meanwhile, so that its pid

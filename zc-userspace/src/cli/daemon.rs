@@ -20,7 +20,7 @@ Exit status: 0 on SIGTERM; 2 if the usage is wrong or tracing isn't possible her
 Examples:
   zcprof daemon
   zcprof daemon --group-by unit --probe -net
-  zcprof daemon --web.listen-address [::]:9750 --web.config.file web.toml";
+  zcprof daemon --web.listen-address [::1]:9750 --web.listen-address 127.0.0.1:9750";
 
 /// Runs in the foreground and offers Prometheus metrics, an HTTP API and a web page.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub struct DaemonArgs {
     /// Address to listen on; may be given several times [default: 127.0.0.1:9750].
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     pub listen: Vec<String>,
-    /// File with TLS and authentication.
+    /// File with TLS and authentication (not in this build).
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
     /// Listen on other addresses than this host's own without authentication.
@@ -44,13 +44,13 @@ pub struct DaemonArgs {
     /// Most groups that metrics tell apart; the rest is summed as "other" [default: 512].
     #[arg(long, value_name = "N")]
     pub max_groups: Option<usize>,
-    /// How long processes that have exited are shown [default: 10m].
+    /// How long processes that have exited are shown, if no more than 8,192 are [default: 10m].
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     pub retain: Option<Duration>,
     /// Require a probe, or leave it out with a minus before its name (-net); may be given several times.
     #[arg(long = "probe", value_name = "[-]NAME", allow_hyphen_values = true)]
     pub probes: Vec<String>,
-    /// Keep counting while the daemon is restarted: pin the probes.
+    /// Keep counting while the daemon is restarted: pin the probes (not in this build).
     #[arg(long)]
     pub pin: bool,
     /// Least severe messages to log [default: info].

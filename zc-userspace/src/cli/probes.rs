@@ -1,10 +1,10 @@
 //! `zcprof probes`: what attaches here, found by attaching it for a moment.
 
 use clap::Args;
-use serde::Serialize;
 
 use super::output::{self, Failure};
 use super::render;
+use crate::export::catalogue::ProbeList;
 use crate::kernel::{LoadError, Options, ProbeStatus, Tracer, kernel_release};
 
 /// Lists the probes: what is attached here, and why what is not is not.
@@ -14,13 +14,6 @@ pub struct ProbesArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// The envelope.
-#[derive(Debug, Clone, Serialize)]
-struct ProbeList {
-    kernel: String,
-    probes: Vec<ProbeStatus>,
 }
 
 /// What tracing needs; it is all attached, or nothing is.

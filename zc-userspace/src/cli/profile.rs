@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::output::{self, Failure, NOTHING};
 use super::selector::{FLAGS, SelectorArgs};
 use super::{child, parse, render, signals, window};
-use crate::agent::{Agent, ONE_SHOT};
+use crate::agent::{Agent, ONE_SHOT, drop_capabilities};
 use crate::ledger::{Selector, Snapshot};
 use crate::model::{Catalogue, Profile};
 
@@ -41,9 +41,15 @@ pub struct ProfileArgs {
 
 pub(super) fn run(arguments: &ProfileArgs) -> Result<u8, Failure> {
     let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
+    drop_privileges()?;
     let profile = over_window(&agent, &arguments.whom, arguments.window)?;
     output::print(&if arguments.json { output::json(&profile)? } else { render::profile(&profile) })?;
     Ok(0)
+}
+
+/// Gives up what only loading needed. Not where a command is run, which is the user's and has the user's privileges.
+pub(super) fn drop_privileges() -> Result<(), Failure> {
+    drop_capabilities().map_err(|error| Failure::cannot("drop capabilities", error))
 }
 
 /// The profile of what the flags select, over the time given from now on.

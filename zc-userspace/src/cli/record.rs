@@ -97,7 +97,7 @@ impl From<RunError> for Failure {
         let status = match &error {
             RunError::NotFound(_) => NOT_FOUND,
             RunError::CannotRun(..) => CANNOT_RUN,
-            RunError::OtherNamespace | RunError::NotSeen | RunError::Own(_) => OWN_FAILURE,
+            RunError::NotSeen | RunError::Own(_) => OWN_FAILURE,
         };
         Self::new(status, error.to_string())
     }

@@ -43,7 +43,7 @@ pub struct ValidateArgs {
     /// Also the variants of each path: every call of its family, other kinds of the same endpoints.
     #[arg(long)]
     pub variants: bool,
-    /// Also count the kernel's copies with a second, independent instrument (slow).
+    /// Also count the kernel's copies with a second, independent instrument (not in this build).
     #[arg(long)]
     pub audit: bool,
     /// Where to put scratch files: on a file system with a disk behind it.

@@ -67,8 +67,13 @@ pub struct VerifyArgs {
 
 pub(super) fn run(arguments: &VerifyArgs) -> Result<u8, Failure> {
     let &VerifyArgs { mechanism, source, sink, min_share, .. } = arguments;
-    let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
+    let catalogue = Catalogue::default();
+    if let Some(why) = catalogue.unseen(mechanism) {
+        return Err(Failure::cannot("judge that", why));
+    }
+    let agent = Agent::start(catalogue, ONE_SHOT)?;
     let profile = if arguments.command.is_empty() {
+        profile::drop_privileges()?;
         profile::over_window(&agent, &arguments.whom, arguments.window)?
     } else {
         // Whatever keeps the command from running, there is no verdict.

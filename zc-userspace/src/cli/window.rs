@@ -95,6 +95,7 @@ pub(super) mod tests {
             unit: None,
             container: None,
             exited: false,
+            exited_at: None,
             counters,
         })
     }

@@ -29,6 +29,3 @@ pub struct About {
 
 /// This build's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The source revision, if whoever built this said it (`ZCPROF_REVISION`).
-pub const REVISION: Option<&str> = option_env!("ZCPROF_REVISION");

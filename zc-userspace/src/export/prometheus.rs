@@ -8,7 +8,7 @@ use ::prometheus::core::Collector;
 use ::prometheus::{Encoder as _, Error, GaugeVec, Histogram, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use zc_common::path::PathId;
 
-use super::{About, REVISION, VERSION};
+use super::{About, VERSION};
 use crate::ledger::{Counters, Snapshot};
 use crate::model::{Basis, Profile, profile};
 
@@ -184,9 +184,9 @@ fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(
 }
 
 fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(), Error> {
-    let labels = ["version", "revision", "kernel"];
+    let labels = ["version", "kernel"];
     let info = families.gauges("zcprof_build_info", "This build and the kernel that it runs on; always 1.", &labels)?;
-    info.with_label_values(&[VERSION, REVISION.unwrap_or("unknown"), &about.kernel]).set(1.0);
+    info.with_label_values(&[VERSION, &about.kernel]).set(1.0);
     let attached =
         families.gauges("zcprof_probe_attached", "Whether a probe is attached, and why not.", &["probe", "reason"])?;
     for probe in &about.probes {

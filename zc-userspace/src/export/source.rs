@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, HistogramOpts};
 use zc_common::record::Cell;
 
-use crate::ledger::{Counters, ProcessKey, Snapshot};
+use crate::ledger::{Counters, Process, ProcessKey, Snapshot};
 
 /// The longest window.
 pub const MAX_WINDOW: Duration = Duration::from_secs(60);
@@ -38,9 +38,10 @@ pub struct Past {
 
 impl Past {
     fn of(snapshot: &Snapshot, number: u64) -> Self {
-        let counted = snapshot.processes.iter().map(|process| process.counters.iter().count()).sum();
-        let mut cells = Vec::with_capacity(counted);
-        let processes = snapshot.processes.iter().map(|process| {
+        // What had exited has changed nothing since, and need not be kept a second time.
+        let alive = || snapshot.processes.iter().filter(|process| !process.exited);
+        let mut cells = Vec::with_capacity(alive().map(|process| process.counters.iter().count()).sum());
+        let processes = alive().map(|process| {
             cells.extend(process.counters.iter());
             (process.key, process.counters.system_calls, cells.len())
         });
@@ -50,8 +51,11 @@ impl Past {
 
     /// A process's counters as they were then; zero for one that was not known then.
     #[must_use]
-    pub fn counters(&self, key: ProcessKey) -> Counters {
-        let Ok(at) = self.processes.binary_search_by_key(&key, |(key, ..)| *key) else {
+    pub fn counters(&self, process: &Process) -> Counters {
+        if process.exited_at.is_some_and(|at| at <= self.taken) {
+            return process.counters.clone();
+        }
+        let Ok(at) = self.processes.binary_search_by_key(&process.key, |(key, ..)| *key) else {
             return Counters::default();
         };
         let (_, system_calls, end) = self.processes[at];
@@ -219,12 +223,16 @@ mod tests {
 
     #[test]
     fn the_past_remembers_every_counter() {
-        let snapshot = snapshot();
+        let mut snapshot = snapshot();
+        // One had exited by then, and its counters are final.
+        let at = snapshot.processes.iter().position(|process| process.exited).unwrap();
+        Arc::make_mut(&mut snapshot.processes[at]).exited_at = Some(snapshot.taken);
         let past = Past::of(&snapshot, 0);
         for process in &snapshot.processes {
-            assert_eq!(past.counters(process.key), process.counters);
+            assert_eq!(past.counters(process), process.counters);
         }
-        assert_eq!(past.counters(ProcessKey { tgid: 10, start: 1 }), Counters::default());
+        let born_later = Process { key: ProcessKey { tgid: 10, start: 1 }, ..(*snapshot.processes[0]).clone() };
+        assert_eq!(past.counters(&born_later), Counters::default());
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn process(tgid: u32, parent: Option<u32>, comm: &str, counters: Counters) -> Ar
         unit: Some(format!("{comm}.service")),
         container: None,
         exited: tgid == 40,
+        exited_at: None,
         counters,
     })
 }

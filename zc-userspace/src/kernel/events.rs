@@ -1,7 +1,5 @@
 //! Lifecycle events from the ring buffer.
 
-use std::os::fd::{AsRawFd, RawFd};
-
 use aya::maps::{MapData, RingBuf};
 use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, Identity, LifecycleEvent};
 
@@ -42,12 +40,6 @@ impl Events {
             all.extend(decode(&item));
         }
         all
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

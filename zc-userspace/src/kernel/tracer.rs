@@ -1,6 +1,7 @@
 //! Loading and attaching the probes, and reading what they count.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
@@ -37,6 +38,11 @@ pub enum LoadError {
         "not permitted to load the probes: needs CAP_BPF and CAP_PERFMON; run as root, or `setcap cap_bpf,cap_perfmon+ep` on the binary"
     )]
     NotPermitted,
+    /// The process's pids are not the kernel's.
+    #[error(
+        "not in the host's pid namespace: the ledger's pids would not be ours; run it on the host, or give the container the host's pid namespace (hostPID, --pid=host)"
+    )]
+    PidNamespace,
     /// The kernel has no BTF.
     #[error(
         "can't read {BTF_PATH} ({0}): needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's, Fedora's and Ubuntu's are"
@@ -99,6 +105,9 @@ impl Tracer {
     /// # Errors
     /// If the kernel or the process's privileges do not suffice; nothing stays attached then.
     pub fn load(options: &Options<'_>) -> Result<Self, LoadError> {
+        if !in_host_pid_namespace() {
+            return Err(LoadError::PidNamespace);
+        }
         let data = std::fs::read(BTF_PATH).map_err(LoadError::NoBtf)?;
         let btf = Btf::parse(&data)?;
         let cast = btf.function("bpf_rdonly_cast");
@@ -180,12 +189,6 @@ impl Tracer {
         self.events.drain()
     }
 
-    /// A descriptor that polls readable when lifecycle events wait.
-    #[must_use]
-    pub fn events_fd(&self) -> RawFd {
-        self.events.as_raw_fd()
-    }
-
     fn fd(&self, name: &str) -> std::io::Result<&MapData> {
         match self.ebpf.map(name) {
             Some(Map::HashMap(data)) => Ok(data),
@@ -197,6 +200,13 @@ impl Tracer {
         let map = self.ebpf.map(name).ok_or_else(|| std::io::Error::other(format!("no map {name}")))?;
         M::try_from(map).map_err(std::io::Error::other)
     }
+}
+
+/// Whether our pids are the kernel's own. Where /proc does not tell, that is presumed.
+fn in_host_pid_namespace() -> bool {
+    /// PROC_PID_INIT_INO (include/linux/proc_ns.h, v6.1).
+    const HOST: u64 = 0xEFFF_FFFC;
+    std::fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == HOST)
 }
 
 /// A program that does nothing, attached to the hot hook: what the overhead benchmark holds the real one against.

@@ -95,6 +95,7 @@ mod tests {
             unit: Some(format!("{comm}.service")),
             container: None,
             exited: start < 10,
+            exited_at: None,
             counters: Counters::default(),
         })
     }

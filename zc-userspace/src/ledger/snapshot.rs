@@ -27,6 +27,8 @@ pub struct Process {
     pub container: Option<String>,
     /// Whether it has exited.
     pub exited: bool,
+    /// When it was found to have exited; its totals are final since.
+    pub exited_at: Option<Instant>,
     /// Its totals.
     pub counters: Counters,
 }

@@ -1,6 +1,6 @@
 //! Summing readings into totals per process and group that never go backwards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,6 @@ struct Entry {
     shared_keys: Vec<SharedKey>,
     /// Readings in a row without a thread that lives.
     absences: u32,
-    /// When it was found to have exited.
-    exited_at: Option<Instant>,
 }
 
 /// Totals of every process and group since the probes were attached.
@@ -184,12 +182,16 @@ impl Ledger {
                 let process = Arc::make_mut(&mut entry.process);
                 process.counters = total;
                 process.exited = exited;
+                process.exited_at = if exited { process.exited_at.or(Some(now)) } else { None };
             }
-            entry.exited_at = if exited { entry.exited_at.or(Some(now)) } else { None };
-            let age = entry.exited_at.map(|then| now.duration_since(then));
+            let age = entry.process.exited_at.map(|then| now.duration_since(then));
             !matches!((age, settings.retain), (Some(age), Some(retain)) if age > retain)
         });
         self.forget_the_oldest();
+        if self.cgroups.len() > MAX_EXITED {
+            let used: HashSet<u64> = self.entries.values().map(|entry| entry.cgroup_id).collect();
+            self.cgroups.retain(|id, _| used.contains(id));
+        }
         summed
     }
 
@@ -199,7 +201,7 @@ impl Ledger {
             return;
         }
         let mut exits: Vec<_> =
-            self.entries.iter().filter_map(|(key, entry)| entry.exited_at.map(|when| (when, *key))).collect();
+            self.entries.iter().filter_map(|(key, entry)| entry.process.exited_at.map(|when| (when, *key))).collect();
         let surplus = exits.len().saturating_sub(MAX_EXITED);
         if surplus > 0 {
             exits.sort_unstable();
@@ -271,6 +273,7 @@ impl Entry {
             unit,
             container,
             exited: false,
+            exited_at: None,
             counters: Counters::default(),
         };
         Self {
@@ -282,7 +285,6 @@ impl Entry {
             shared: Counters::default(),
             shared_keys: Vec::new(),
             absences: 1,
-            exited_at: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zc_common::hop::{Direction, Hop, Mover};
-use zc_common::path::{Condition, PathId, ROWS, Row};
+use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
 use zc_common::record::{Cell, FIRST_ROW_CELL};
 
 use crate::ledger::Counters;
@@ -66,6 +66,18 @@ impl Catalogue {
     #[must_use]
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// Why nothing by this mechanism is counted in this build, if nothing is.
+    #[must_use]
+    pub fn unseen(&self, mechanism: Mechanism) -> Option<String> {
+        let mut rows = self.rows.iter().filter(|row| row.mechanism == mechanism).peekable();
+        if rows.peek().is_none() {
+            return Some(format!("this build does not see {mechanism} (see `zcprof probes`)"));
+        }
+        let reasons: Vec<_> = rows.map(|row| row.inactive).collect();
+        let why = reasons.first().copied().flatten().filter(|_| reasons.iter().all(Option::is_some));
+        why.map(|why| format!("this build does not see {mechanism}: it {why}"))
     }
 
     /// The row of a cell; none for the reserved ones.
@@ -146,6 +158,14 @@ mod tests {
         let paths = counted(&[("sendfile:disk:tcp", Condition::Always, 1, 100)]);
         let path = &paths[&PathId::parse("sendfile:disk:tcp").unwrap()];
         assert_eq!((path.copied(), path.referenced(), path.hops.len()), (0, 100, 2));
+    }
+
+    #[test]
+    fn what_is_not_seen_is_told_from_what_did_not_happen() {
+        let catalogue = Catalogue::default();
+        assert_eq!(catalogue.unseen(Mechanism::Sendfile), None);
+        assert!(catalogue.unseen(Mechanism::IoUring).unwrap().contains("io_uring"));
+        assert!(catalogue.unseen(Mechanism::Mmap).is_some());
     }
 
     #[test]

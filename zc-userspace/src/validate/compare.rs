@@ -27,6 +27,7 @@ fn empty(catalogue: &Catalogue, workload: &Workload) -> Row {
         textbook_cpu_copies: textbook.map(|textbook| u64::from(textbook.cpu_copies)),
         basis: "modelled".to_owned(),
         exact: Some(false),
+        asked: workload.condition == Condition::Asked,
         note: None,
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
         problems.push(format!("the ledger has instead: {}", listed(catalogue, counted)));
     }
     if moved != of(outcome.copies) && problems.is_empty() {
-        problems.push(format!("the row's hops say {moved:?}, the kernel does {:?}", of(outcome.copies)));
+        problems.push(format!("the row's hops say {moved:?}, the workload expects {:?}", of(outcome.copies)));
     }
     let unclassified = counted.unclassified();
     if unclassified.operations != 0 || unclassified.bytes != 0 {

@@ -88,6 +88,8 @@ pub struct Row {
     pub basis: String,
     /// Whether everything agrees; null if the workload can't run here.
     pub exact: Option<bool>,
+    /// Whether the bytes were only asked for (mmap), and none has moved.
+    pub asked: bool,
     /// What differs, or what the reader should know.
     pub note: Option<String>,
 }
@@ -124,7 +126,7 @@ pub fn run(agent: &Agent, plan: &Plan, finished: &(dyn Fn(usize, &Row) + Sync)) 
     let mut rows = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    let exact = !rows.is_empty() && rows.iter().all(|row| row.exact != Some(false));
+    let exact = rows.iter().any(|row| row.exact == Some(true)) && rows.iter().all(|row| row.exact != Some(false));
     Report { kernel: kernel_release(), rows, exact }
 }
 

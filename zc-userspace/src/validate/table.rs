@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::{Report, Row};
 
-const HEADER: [&str; 11] = [
+const HEADER: [&str; 12] = [
     "path",
     "chunk",
     "operations",
@@ -15,6 +15,7 @@ const HEADER: [&str; 11] = [
     "in kernel",
     "by reference",
     "copies/byte",
+    "basis",
     "textbook",
     "exact",
 ];
@@ -63,8 +64,10 @@ fn cells(row: &Row) -> Vec<String> {
         copies(row.moved.in_kernel),
         copies(row.moved.referenced),
         per_byte,
+        row.basis.clone(),
         row.textbook_cpu_copies.map_or_else(|| "-".to_owned(), |copies| copies.to_string()),
         match row.exact {
+            Some(true) if row.asked => "exact (asked)",
             Some(true) => "exact",
             Some(false) => "NO",
             None => "not run",

@@ -88,7 +88,7 @@ fn through_pipe(source: Fixture, sink: Fixture) -> Copies {
         Fixture::Pipe if by_reference => REFERENCED,
         Fixture::Pipe | Fixture::Null => NONE,
         Fixture::Disk => DMA,
-        Fixture::Tcp | Fixture::Udp | Fixture::Unix | Fixture::UnixDatagram => REFERENCED,
+        Fixture::Tcp | Fixture::Udp | Fixture::Unix => REFERENCED,
         _ => IN_KERNEL,
     };
     put.and(taken)

@@ -5,9 +5,7 @@ use zc_common::path::Condition::{NullBoth, NullSink, NullSource};
 
 use super::Workload;
 use super::drive::{Moved, Stage};
-use super::fixture::Fixture::{
-    self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Zero,
-};
+use super::fixture::Fixture::{self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, Urandom, Zero};
 
 fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(call(stage.sink.fd()?, stage.source.fd()?, None, len)?.into())
@@ -78,6 +76,5 @@ pub(super) const VARIANTS: &[Workload] = &[
     Workload::new("sendfile:file:tcp", File, Tcp, sendfile_offset, "with an offset").variant("offset"),
     Workload::new("sendfile:disk:tcp", Disk, Tcp, sendfile_offset, "with an offset").variant("offset"),
     new("sendfile:file:tcp", Tmpfs, Tcp, "send a file of a tmpfs").variant("tmpfs"),
-    new("sendfile:file:unix", File, UnixDatagram, "to a unix datagram socket").variant("datagram"),
     new("sendfile:other:pipe", Netlink, Pipe, "sendfile from a netlink socket to a pipe").variant("netlink"),
 ];

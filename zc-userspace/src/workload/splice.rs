@@ -10,8 +10,7 @@ use super::Workload;
 use super::calls::{from, into, returned};
 use super::drive::{Moved, Stage};
 use super::fixture::Fixture::{
-    Disk, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom,
-    User, Zero,
+    Disk, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, Urandom, User, Zero,
 };
 
 fn splice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -107,7 +106,6 @@ pub(super) const VARIANTS: &[Workload] = &[
     new("splice:file:pipe", Tmpfs, Pipe, splice, "from a file of a tmpfs").variant("tmpfs"),
     new("splice:other:pipe", Netlink, Pipe, splice, "from a netlink socket").variant("netlink"),
     new("splice:pipe:file", Pipe, File, splice_to_offset, "with an offset").variant("offset"),
-    new("splice:pipe:unix", Pipe, UnixDatagram, splice, "into a unix datagram socket").variant("datagram"),
     new("vmsplice:user:pipe", User, Pipe, vmsplice_gift, "with SPLICE_F_GIFT").variant("gift"),
     new("vmsplice:user:pipe", User, Pipe, vmsplice_vector, "several segments").variant("vector"),
     new("vmsplice:mapping:pipe", Mapping, Pipe, vmsplice_gift, "with SPLICE_F_GIFT").variant("gift"),

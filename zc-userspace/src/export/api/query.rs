@@ -69,7 +69,7 @@ pub(super) fn profile_of(
     let mut sum = Counters::default();
     for process in processes {
         match past {
-            Some(past) => sum.add(&process.counters.since(&past.counters(process.key))),
+            Some(past) => sum.add(&process.counters.since(&past.counters(process))),
             None => sum.add(&process.counters),
         }
     }

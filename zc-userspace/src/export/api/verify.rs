@@ -125,6 +125,9 @@ fn endpoints() -> String {
 
 async fn judge(app: &App, selector: &Selector, query: &ClaimQuery) -> Result<Json<Verification>, Problem> {
     let claim = query.claim()?;
+    if let Some(why) = app.about.catalogue.unseen(claim.mechanism) {
+        return Err(Problem::bad_parameter(why));
+    }
     let snapshot = app.fresh().await?;
     let processes = selector.select(&snapshot);
     if processes.is_empty() {
