@@ -168,7 +168,11 @@ fn the_table_has_a_line_for_each_row() -> Result<()> {
         let name = row["workload"].as_str().context("a workload")?;
         let line = ended.stdout.lines().find(|line| line.split_whitespace().next() == Some(name));
         let verdict = line.with_context(|| format!("no line for {name}"))?.trim_end();
-        let expected = if row["exact"] == true { " exact" } else { " not run" };
+        let expected = match (row["exact"] == true, row["asked"] == true) {
+            (true, true) => " exact (asked)",
+            (true, false) => " exact",
+            (false, _) => " not run",
+        };
         assert!(verdict.ends_with(expected), "{verdict}");
     }
     let sum = ended.stdout.lines().last().unwrap_or_default();
