@@ -133,7 +133,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn print(medians: &[(Tracer, Costs)], rounds: usize) {
     let of = |wanted: Tracer| medians.iter().find(|(tracer, _)| *tracer == wanted).map(|(_, costs)| *costs);
-    println!("Kernel {}, {rounds} rounds, medians; nanoseconds per call.\n", kernel_release());
+    println!(
+        "Kernel {}, {rounds} rounds, medians; nanoseconds per call.\n",
+        kernel_release().split('-').next().unwrap_or_default()
+    );
     println!("| tracer | {} |", CALLS.join(" | "));
     println!("|---|{}", "---|".repeat(CALLS.len()));
     let Some(base) = of(Tracer::Nothing) else { return };

@@ -63,7 +63,10 @@ fn report(count: usize) -> Result<()> {
     let metrics = times(port, "/metrics")?;
     let list = times(port, "/api/v1/processes")?;
     let loaded = resident(&daemon)?;
-    println!("Kernel {}, {count} sleeping processes, {REQUESTS} requests of each kind.\n", kernel_release());
+    println!(
+        "Kernel {}, {count} sleeping processes, {REQUESTS} requests of each kind.\n",
+        kernel_release().split('-').next().unwrap_or_default()
+    );
     println!("| what | median | worst | bound |\n|---|---|---|---|");
     println!("| start of loading to the first counted byte | {} ms | | 200 ms |", millis(first));
     println!("| start of the daemon to ready | {} ms | | |", millis(ready));
