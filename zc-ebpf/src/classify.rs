@@ -131,7 +131,7 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
     const SOCKETCALL: u8 = Call::Socketcall as u8;
 
     if call == IOCTL {
-        return clone::ioctl(task, ledger, args);
+        return clone::ioctl(ledger, args);
     }
     if returned == 0 {
         return;
@@ -149,7 +149,7 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
         RECVFROM => (into_buffer(fd), Shape::Buffer(args.get::<1>()), args.get::<3>()),
         RECVMSG => (into_buffer(fd), Shape::Message(args.get::<1>()), args.get::<2>()),
         RECVMMSG => (into_buffer(fd), Shape::Messages(args.get::<1>()), args.get::<3>()),
-        VMSPLICE => (vmsplice(task, fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
+        VMSPLICE => (vmsplice(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
         PROCESS_VM_READ => {
             let far = Endpoint::User as u8;
             let operation = Operation::into_buffer(Mechanism::ProcessVmRead, far);
@@ -162,7 +162,7 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
         SENDFILE => return between(ledger, Mechanism::Sendfile, args.get::<1>(), fd, returned),
         SPLICE => return between(ledger, Mechanism::Splice, fd, args.get::<2>(), returned),
         TEE => return between(ledger, Mechanism::Tee, fd, args.get::<1>(), returned),
-        COPY_FILE_RANGE => return clone::copy_file_range(task, ledger, args, returned),
+        COPY_FILE_RANGE => return clone::copy_file_range(ledger, args, returned),
         MMAP => return mmap(ledger, args),
         SOCKETCALL => {
             count_socketcall(ledger, fd, args.get::<1>(), returned);
@@ -235,8 +235,8 @@ fn from_buffer(fd: u64) -> Operation {
 
 /// Into the pipe if the descriptor can be written, out of it otherwise (vmsplice_type, fs/splice.c, v6.1).
 #[inline(always)]
-fn vmsplice(task: Task, fd: u64) -> Operation {
-    let file = endpoint::file(task, fd);
+fn vmsplice(fd: u64) -> Operation {
+    let file = endpoint::file_of_descriptor(fd);
     let far = if file == 0 { CODE_UNKNOWN } else { Endpoint::Pipe as u8 };
     if endpoint::mode(file) & endpoint::FMODE_WRITE != 0 {
         Operation::from_buffer(Mechanism::Vmsplice, far)

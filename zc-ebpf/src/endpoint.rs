@@ -40,7 +40,7 @@ const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
 
 /// The file behind a descriptor of a task: its address, or 0 if the descriptor is closed.
 #[inline(always)]
-pub fn file(task: Task, fd: u64) -> u64 {
+fn file(task: Task, fd: u64) -> u64 {
     let files = task.known().follow(offset!(task_files));
     if files.is_null() {
         return 0;
@@ -61,7 +61,19 @@ pub fn descriptor(task: Task, fd: u64) -> u8 {
     if file == 0 { CODE_UNKNOWN } else { of_file(file) }
 }
 
-/// The same of the running task, for all but the hottest path.
+/// The file behind a descriptor of the running task, for all but the hottest path; 0 if the descriptor is closed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn file_of_descriptor(fd: u64) -> u64 {
+    let table = number(number(Task::current().at() + offset!(task_files)) + offset!(files_fdt));
+    let fd = fd as u32;
+    if fd >= number(table + offset!(fdt_max_fds)) as u32 {
+        return 0;
+    }
+    number(number(table + offset!(fdt_fd)) + u64::from(fd) * 8)
+}
+
+/// [`descriptor`] of the running task, for all but the hottest path.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_descriptor(fd: u64) -> u64 {

@@ -5,7 +5,7 @@ use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_DESCRIPTOR, ThreadLedger};
 
 use super::{Arguments, between, count_between};
-use crate::kernel::{self, Task, read_user};
+use crate::kernel::{self, read_user};
 use crate::maps::offset;
 use crate::{account, endpoint};
 
@@ -15,11 +15,11 @@ const FICLONERANGE: u32 = 0x4020_940d;
 
 /// Counts a successful ioctl if it is a clone.
 #[inline(always)]
-pub(super) fn ioctl(task: Task, ledger: &mut ThreadLedger, args: &Arguments) {
+pub(super) fn ioctl(ledger: &mut ThreadLedger, args: &Arguments) {
     let shared = match args.get::<1>() as u32 {
-        FICLONE => size_from(task, args.get::<2>(), 0),
+        FICLONE => size_from(args.get::<2>(), 0),
         FICLONERANGE => match read_user::<[u64; 4]>(args.get::<2>()) {
-            Some([source, start, 0, _]) => size_from(task, source, start),
+            Some([source, start, 0, _]) => size_from(source, start),
             Some([_, _, length, _]) => Some(length),
             None => None,
         },
@@ -39,8 +39,8 @@ fn count_reflink(ledger: &mut ThreadLedger, bytes: u64) {
 
 /// The bytes of a descriptor's file from an offset to its end.
 #[inline(always)]
-fn size_from(task: Task, fd: u64, start: u64) -> Option<u64> {
-    let file = endpoint::file(task, fd);
+fn size_from(fd: u64, start: u64) -> Option<u64> {
+    let file = endpoint::file_of_descriptor(fd);
     if file == 0 {
         return None;
     }
@@ -59,8 +59,8 @@ fn size(inode: u64) -> Option<u64> {
 
 /// Counts a copy_file_range as the copy or the reflink it was.
 #[inline(always)]
-pub(super) fn copy_file_range(task: Task, ledger: &mut ThreadLedger, args: &Arguments, bytes: u64) {
-    let (source, sink) = (endpoint::file(task, args.get::<0>()), endpoint::file(task, args.get::<2>()));
+pub(super) fn copy_file_range(ledger: &mut ThreadLedger, args: &Arguments, bytes: u64) {
+    let (source, sink) = (endpoint::file_of_descriptor(args.get::<0>()), endpoint::file_of_descriptor(args.get::<2>()));
     if source == 0 || sink == 0 {
         let unknown = CODE_UNKNOWN;
         return count_between(ledger, Mechanism::CopyFileRange as u8, unknown, unknown, bytes);

@@ -268,7 +268,7 @@ fn attach_to(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -> R
 /// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent
 /// unless asked to speak, and slow when it does.
 fn verifier_says(blanks: &Blanks<'_>, rows: &[Row], name: &str, btf: &aya::Btf) -> Option<String> {
-    const LINES: usize = 3;
+    const LINES: usize = 6;
     let mut ebpf = load_object(blanks, rows, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).ok()?;
     let said = attach_to(&mut ebpf, name, name, btf).err()?;
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
