@@ -239,6 +239,14 @@ pub const CONFIG_WORD: i32 = 0x7a64_0000;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Types {
+    /// `task_struct`.
+    pub task: u64,
+    /// `files_struct`.
+    pub files: u64,
+    /// `fdtable`.
+    pub fdtable: u64,
+    /// `mm_struct`.
+    pub mm: u64,
     /// `list_head`: two pointers, for an address of pointers.
     pub list_head: u64,
     /// `file`.

@@ -8,8 +8,8 @@ use zc_common::path::Endpoint;
 use zc_common::record::{ThreadLedger, VMA_SLOTS, VmaSlot};
 
 use crate::endpoint;
-use crate::kernel::{self, Known, Task, number};
-use crate::maps::offset;
+use crate::kernel::{self, At, Known, Task, number};
+use crate::maps::{config, offset};
 
 // include/linux/mm.h, v6.1.
 const VM_WRITE: u64 = 2;
@@ -57,11 +57,8 @@ pub fn sequence(task: Task) -> u32 {
     if offset!(mm_sequence) == SEQUENCE_NONE {
         return 0;
     }
-    let mm = task.known().follow(offset!(task_mm));
-    if mm.is_null() {
-        return 0;
-    }
-    mm.load(offset!(mm_lock_seq))
+    let mm: u64 = task.untrusted().load(offset!(task_mm));
+    if mm == 0 { 0 } else { At::new(mm, config!(types.mm)).load(offset!(mm_lock_seq)) }
 }
 
 #[inline(always)]

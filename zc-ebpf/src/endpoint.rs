@@ -41,11 +41,11 @@ const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
 /// The file behind a descriptor of a task: its address, or 0 if the descriptor is closed.
 #[inline(always)]
 fn file(task: Task, fd: u64) -> u64 {
-    let files = task.known().follow(offset!(task_files));
-    if files.is_null() {
+    let files: u64 = task.untrusted().load(offset!(task_files));
+    if files == 0 {
         return 0;
     }
-    let table = files.follow(offset!(files_fdt));
+    let table = At::new(At::new(files, config!(types.files)).load(offset!(files_fdt)), config!(types.fdtable));
     let fd = fd as u32;
     if fd >= table.load::<u32>(offset!(fdt_max_fds)) {
         return 0;

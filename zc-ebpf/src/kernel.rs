@@ -25,11 +25,6 @@ impl Known {
     }
 
     #[inline(always)]
-    pub fn is_null(self) -> bool {
-        self.0.is_null()
-    }
-
-    #[inline(always)]
     pub fn address(self) -> *const c_void {
         self.0.cast()
     }
@@ -80,6 +75,12 @@ impl Task {
     #[inline(always)]
     pub fn at(self) -> u64 {
         self.0.at()
+    }
+
+    /// The task for loads of pointers: through it the verifier does not search (see [`Known`]).
+    #[inline(always)]
+    pub fn untrusted(self) -> At {
+        At::new(self.at(), config!(types.task))
     }
 
     #[inline(always)]

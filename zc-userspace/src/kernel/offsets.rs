@@ -97,6 +97,10 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
 pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
     let need = |structure| btf.structure(structure).map(u64::from).ok_or(MissingField { structure, field: "(any)" });
     Ok(Types {
+        task: need("task_struct")?,
+        files: need("files_struct")?,
+        fdtable: need("fdtable")?,
+        mm: need("mm_struct")?,
         list_head: need("list_head")?,
         file: need("file")?,
         inode: need("inode")?,
