@@ -37,7 +37,6 @@ fn thousand(meanwhile: impl Fn(&Helper) -> anyhow::Result<()>) -> anyhow::Result
     Ok(())
 }
 
-/// The ring of lifecycle events (1 MiB) may overflow here; the ledger does not depend on it.
 #[test]
 fn nobody_looks_until_they_are_gone() -> anyhow::Result<()> {
     thousand(Helper::wait_stopped)
@@ -51,6 +50,24 @@ fn snapshots_are_taken_all_the_while() -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// A host that starts a thousand commands a second, and an agent that does not get the processor for seconds.
+#[test]
+fn the_ring_holds_the_events_of_thousands_of_commands() -> anyhow::Result<()> {
+    let agent = Agent::start(Catalogue::default(), SETTINGS)?;
+    let mut helper = Helper::start(ACTOR, &["launcher", BRIEF, "4000"])?;
+    helper.wait_stopped()?;
+    helper.proceed()?;
+    helper.wait_stopped()?;
+    let snapshot = agent.observe()?;
+    assert_eq!(snapshot.fallback.events_lost, 0);
+    let root = helper.process(&snapshot)?;
+    let children = Selector::Key(root.key).select(&snapshot).into_iter().filter(|process| process.key != root.key);
+    let unnamed = children.filter(|child| child.exe.is_none()).count();
+    assert_eq!(unnamed, 0, "the events tell what they ran");
+    helper.finish()?;
+    Ok(())
 }
 
 /// Operations and bytes of all paths.

@@ -11,6 +11,7 @@ use zc_tests::bpf;
 use zc_tests::expected::Paths;
 use zc_tests::stage::{Helper, SETTINGS};
 use zcprof::agent::Agent;
+use zcprof::kernel::Ledgers;
 use zcprof::model::Catalogue;
 
 const ACTOR: &str = env!("CARGO_BIN_EXE_actor");
@@ -62,6 +63,10 @@ fn agent() -> anyhow::Result<Agent> {
     Ok(Agent::start(Catalogue::default(), SETTINGS)?)
 }
 
+fn agent_with(ledgers: Ledgers) -> anyhow::Result<Agent> {
+    Ok(Agent::start_with(Catalogue::default(), SETTINGS, ledgers)?)
+}
+
 /// `after` less `before`, path by path.
 fn difference(before: &Paths, after: &Paths) -> Paths {
     let mut more = Paths::default();
@@ -78,27 +83,34 @@ fn sum(paths: &Paths) -> (u64, u64) {
     paths.0.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
+/// One of each way of counting, and one in another process.
 #[test]
-fn three_tracers_at_once_count_the_same() -> anyhow::Result<()> {
+fn tracers_of_all_kinds_count_the_same() -> anyhow::Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let agents = [agent()?, agent()?];
+    let agents = [agent_with(Ledgers::Slots)?, agent_with(Ledgers::Threads)?, agent_with(Ledgers::Shared)?];
     let mut other = Tracer::start(&[])?;
-    for scenario in ["wide", "splice", "closed", "mixed_iovecs"] {
+    let scenarios = ["wide", "splice", "closed", "mixed_iovecs", "getppid", "restarted", "peek"];
+    for scenario in scenarios.into_iter().chain(cfg!(target_arch = "x86_64").then_some("compat")) {
         let mut helper = Helper::start(ACTOR, &[scenario, DISK])?;
         let mut stops = Vec::new();
         for _ in 0..2 {
             helper.wait_stopped()?;
             let mut seen = Vec::new();
             for agent in &agents {
-                seen.push(Paths::of(agent.catalogue(), &helper.observe(agent)?.counters));
+                let process = helper.observe(agent)?;
+                let counters = &process.counters;
+                seen.push((Paths::of(agent.catalogue(), counters), counters.system_calls));
             }
-            seen.push(Paths::from_json(&other.ask(helper.pid())?["paths"])?);
+            let answer = other.ask(helper.pid())?;
+            seen.push((Paths::from_json(&answer["paths"])?, answer["system_calls"].as_u64().unwrap_or_default()));
             stops.push(seen);
             helper.proceed()?;
         }
         let report = helper.report()?;
         for (which, (before, after)) in stops[0].iter().zip(&stops[1]).enumerate() {
-            assert_eq!(difference(before, after), report.paths, "{scenario}, tracer {which}");
+            assert_eq!(difference(&before.0, &after.0), report.paths, "{scenario}, tracer {which}");
+            let calls = stops[1][0].1 - stops[0][0].1;
+            assert_eq!(after.1 - before.1, calls, "{scenario}, tracer {which}");
         }
     }
     Ok(())

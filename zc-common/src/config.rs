@@ -98,6 +98,13 @@ pub fn table(rows: &[Row]) -> [u8; TABLE] {
     table
 }
 
+/// Threads count in slots, and where there is none free in their storage.
+pub const LEDGERS_SLOTS: u64 = 0;
+/// They count in their storage.
+pub const LEDGERS_THREADS: u64 = 1;
+/// They count in the shared ledger, as where a thread can't have storage.
+pub const LEDGERS_SHARED: u64 = 2;
+
 /// Where the running kernel keeps what the probes read: byte offsets from its BTF, and how to read them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -267,6 +274,8 @@ pub struct Types {
 pub struct Config {
     /// The agent's own pid, never counted; 0 counts everything.
     pub own_tgid: u64,
+    /// Where threads count: [`LEDGERS_SLOTS`] or one of its kin.
+    pub ledgers: u64,
     /// The architecture's `O_DIRECT`.
     pub open_direct: u64,
     /// 1 where the kernel has `bpf_rdonly_cast`.

@@ -7,6 +7,8 @@
 pub const CELLS: usize = 256;
 /// Marks a free place in a thread's ledger.
 pub const CELL_FREE: u8 = 0;
+/// In the shared ledger, whose keys mark no free places: system calls, as operations.
+pub const CELL_CALLS: u8 = CELL_FREE;
 /// Payload of a combination that the catalogue has no row for.
 pub const CELL_NO_ROW: u8 = 3;
 /// Payload whose descriptor could not be resolved (closed or replaced meanwhile).
@@ -92,11 +94,29 @@ pub struct ThreadLedger {
     pub system_calls: u64,
     /// 1 once the ledger has been moved to the map of exited threads.
     pub folded: u64,
+    /// 1 + the number of the slot that the thread counts in, 0 if it counts here.
+    pub slot: u64,
     /// Remembered buffers.
     pub vma: [VmaSlot; VMA_SLOTS],
     /// Payload.
     pub counters: ThreadCells,
 }
+
+/// A thread's counters where its system calls find them without asking for the thread: by the address of its registers
+/// on its kernel stack.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Tells the stack of the thread that has claimed the slot; 0 if it is free.
+    pub stack: u64,
+    /// The thread's task: an address.
+    pub task: u64,
+    /// Its counters.
+    pub ledger: ThreadLedger,
+}
+
+/// Slots, a power of two.
+pub const SLOTS: usize = 8192;
 
 /// Key of the shared ledger: what is counted for a process outside its threads' own ledgers.
 #[repr(C)]
@@ -120,8 +140,6 @@ pub struct Fallback {
     pub events_lost: u64,
     /// Ledgers of exited threads that found the map of exited threads full.
     pub threads: u64,
-    /// Not used.
-    pub reserved: u64,
     /// Payload by catalogue cell.
     pub cells: [Cell; CELLS],
 }
@@ -140,14 +158,22 @@ pub struct ThreadHead {
 
 /// What happened to a process.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LifecycleEvent {
     /// Who, after the event; for a fork the child.
     pub identity: Identity,
     /// [`EVENT_FORK`], [`EVENT_EXEC`] or [`EVENT_EXIT`].
     pub kind: u32,
-    /// Bytes of `filename` used.
+    /// Bytes of the [`ExecEvent`]'s `filename` used.
     pub filename_len: u32,
+}
+
+/// A process executed a program: longer than the other events.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecEvent {
+    /// What all events have.
+    pub event: LifecycleEvent,
     /// The file executed, as the caller named it.
     pub filename: [u8; 256],
 }
@@ -164,9 +190,12 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 16 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 24 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
-    assert!(size_of::<Fallback>() == 32 + 16 * CELLS);
+    assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
+    assert!(SLOTS.is_power_of_two());
+    assert!(size_of::<Fallback>() == 24 + 16 * CELLS);
     assert!(size_of::<ThreadHead>() == 80);
-    assert!(size_of::<LifecycleEvent>() == 64 + 8 + 256);
+    assert!(size_of::<LifecycleEvent>() == 64 + 8);
+    assert!(size_of::<ExecEvent>() == 64 + 8 + 256);
 };

@@ -3,47 +3,85 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use zc_common::record::{CELL_FREE, Cell, Fallback, SharedKey, THREAD_CELLS, ThreadCells, ThreadLedger};
+use zc_common::config::{LEDGERS_SHARED, LEDGERS_SLOTS};
+use zc_common::record::{CELL_CALLS, CELL_FREE, Cell, Fallback, SharedKey, THREAD_CELLS, ThreadCells, ThreadLedger};
 
 use crate::kernel::Task;
-use crate::maps::{EXITED, FALLBACK, FALLBACK_THREAD, LAST_ID, SHARED, THREADS};
+use crate::maps::{EXITED, FALLBACK, LAST_ID, SCRATCH, SHARED, THREADS, config};
 use crate::probes::identity;
+use crate::slots;
 
-/// The running thread's ledger, made if need be. Where it can't be had (no memory, or interrupted in the middle) the
-/// CPU's fallback ledger.
-#[inline(always)]
-pub fn ledger_of(task: Task) -> Option<&'static mut ThreadLedger> {
-    match THREADS.get_or_create(task) {
-        Some(ledger) => {
-            if ledger.identity.id == 0 {
-                first_use(ledger);
-            }
-            Some(ledger)
-        }
-        None => fallback_thread(),
-    }
-}
+/// Nothing is counted: the call is our own.
+pub const LEAVE_OUT: u64 = 0;
+/// The running thread has a ledger.
+pub const COUNT: u64 = 1;
+/// It can't have one now (no memory, or its storage is locked): the scratch ledger is to be used, and moved.
+pub const COUNT_AND_MOVE: u64 = 2;
 
-/// Gives a new ledger its number, and its process's parent.
+/// Calls after which a thread that found its slot taken tries again.
+const PATIENCE: u64 = 1024;
+
+/// Sees to it that the running thread has a ledger, and a slot if its stack's is free. Returns what is to be done.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn first_use(ledger: *mut ThreadLedger) -> u64 {
-    // SAFETY: the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
-    identity::set_parent(ledger, identity::parent_of(Task::current().at()));
-    ledger.identity.id = new_id();
-    0
+pub extern "C" fn prepare(stack: u64) -> u64 {
+    let task = Task::current();
+    if u64::from(task.tgid()) == config!(own_tgid) {
+        return LEAVE_OUT;
+    }
+    if config!(ledgers) == LEDGERS_SHARED {
+        return COUNT_AND_MOVE;
+    }
+    let Some(thread) = THREADS.get_or_create(task) else { return COUNT_AND_MOVE };
+    if thread.identity.id == 0 {
+        identity::set_parent(thread, identity::parent_of(task.at()));
+        thread.identity.id = new_id();
+    }
+    if config!(ledgers) == LEDGERS_SLOTS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
+        slots::claim(thread, task, stack);
+    }
+    COUNT
+}
+
+/// Where the running thread counts: its slot, its storage, or if it has neither the CPU's scratch ledger.
+#[inline(always)]
+pub fn ledger_of(task: Task) -> Option<&'static mut ThreadLedger> {
+    match THREADS.get(task) {
+        Some(thread) => Some(slots::located(thread)),
+        None => scratch(),
+    }
 }
 
 #[inline(always)]
-fn fallback_thread() -> Option<&'static mut ThreadLedger> {
+fn scratch() -> Option<&'static mut ThreadLedger> {
     // SAFETY: per-CPU, and the programs that use it run with preemption off.
-    let ledger = unsafe { FALLBACK_THREAD.get_ptr_mut(0)?.as_mut()? };
+    unsafe { SCRATCH.get_ptr_mut(0)?.as_mut() }
+}
+
+/// Moves what one system call has counted in the scratch ledger to the shared one, where it is its process's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn move_scratch() -> u64 {
+    let Some(scratch) = scratch() else { return 0 };
+    let process = identity::process_of(Task::current().at());
+    let mut key = SharedKey { process_start: process.start, tgid: process.tgid, cell: u32::from(CELL_CALLS) };
+    count_shared(&key, scratch.system_calls, 0);
+    scratch.system_calls = 0;
     // What it remembers is another process's.
-    for slot in &mut ledger.vma {
-        slot.end = 0;
+    for vma in &mut scratch.vma {
+        vma.end = 0;
     }
-    Some(ledger)
+    for i in 0..THREAD_CELLS {
+        let owner = &mut scratch.counters.owners[i];
+        if *owner != CELL_FREE {
+            key.cell = u32::from(*owner);
+            *owner = CELL_FREE;
+            let cell = &mut scratch.counters.cells[i];
+            count_shared(&key, cell.operations, cell.bytes);
+            *cell = Cell { operations: 0, bytes: 0 };
+        }
+    }
+    0
 }
 
 /// A number that no other thread ledger has.
@@ -68,7 +106,7 @@ pub fn count(ledger: &mut ThreadLedger, cell: u8, operations: u64, bytes: u64) {
     count_elsewhere(ledger, u64::from(cell), operations, bytes);
 }
 
-/// The cell is not at its home place: looks on, claims a free place, or goes to the shared ledger.
+/// The cell is not at its home place: looks on, takes a free place, or goes to the shared ledger.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_elsewhere(ledger: *mut ThreadLedger, cell: u64, operations: u64, bytes: u64) -> u64 {
@@ -138,6 +176,10 @@ pub fn fallback() -> Option<&'static mut Fallback> {
 #[inline(always)]
 fn count_fallback(cell: u32, operations: u64, bytes: u64) {
     if let Some(fallback) = fallback() {
+        if cell == u32::from(CELL_CALLS) {
+            fallback.system_calls += operations;
+            return;
+        }
         let cell = &mut fallback.cells[cell as usize & (zc_common::record::CELLS - 1)];
         cell.operations += operations;
         cell.bytes += bytes;
@@ -146,14 +188,17 @@ fn count_fallback(cell: u32, operations: u64, bytes: u64) {
 
 /// Moves an exiting thread's ledger to the map of exited threads; where that is full, into the fallback.
 ///
-/// The order matters to the reader (docs/protocol.md): first the copy, then the mark.
+/// The order matters to the reader (docs/protocol.md): first the copy, then the mark, then the slot.
 #[inline(always)]
-pub fn fold(ledger: &mut ThreadLedger) {
-    let id = ledger.identity.id;
-    if EXITED.insert(id, &*ledger, 0).is_err() {
-        fold_into_fallback(ledger);
+pub fn fold(thread: &mut ThreadLedger) {
+    let identity = thread.identity;
+    let counted = slots::located(thread);
+    counted.identity = identity;
+    if EXITED.insert(identity.id, &*counted, 0).is_err() {
+        fold_into_fallback(counted);
     }
-    ledger.folded = 1;
+    thread.folded = 1;
+    slots::release(thread);
 }
 
 #[inline(always)]

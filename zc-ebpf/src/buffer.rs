@@ -53,11 +53,11 @@ pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found 
 
 /// The change sequence of the running task's memory map.
 #[inline(always)]
-pub fn sequence(task: Task) -> u32 {
+pub fn sequence(task: At) -> u32 {
     if offset!(mm_sequence) == SEQUENCE_NONE {
         return 0;
     }
-    let mm: u64 = task.untrusted().load(offset!(task_mm));
+    let mm: u64 = task.load(offset!(task_mm));
     if mm == 0 { 0 } else { At::new(mm, config!(types.mm)).load(offset!(mm_lock_seq)) }
 }
 

@@ -7,7 +7,7 @@ use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
-use crate::kernel::{Known, Task, read_user};
+use crate::kernel::{At, Known, Task, read_user};
 use crate::maps::{self, TABLE, config};
 use crate::{account, buffer, endpoint};
 
@@ -17,28 +17,48 @@ const MSG_TRUNC: u64 = 0x20;
 /// include/uapi/asm-generic/mman-common.h, v6.1.
 const MAP_ANONYMOUS: u64 = 0x20;
 
-/// A call's arguments, in the registers where they still are at its end.
-pub struct Arguments {
-    regs: Known,
+/// Arguments that are looked at.
+const ARGUMENTS: usize = 5;
+
+/// A call that returned something: taken out of the registers, for functions that the verifier checks once.
+#[repr(C)]
+pub struct Moved {
+    arguments: [u64; ARGUMENTS],
+    /// What the call returned, in most cases bytes.
+    returned: u64,
+    call: u64,
     /// A 32-bit call: other registers, 32 bits of each, and 32-bit structures in user memory.
-    compat: bool,
+    compat: u64,
 }
 
-impl Arguments {
+impl Moved {
     #[inline(always)]
-    pub fn new(regs: Known, compat: bool) -> Self {
-        Self { regs, compat }
+    pub fn new(regs: Known, call: u8, compat: bool, returned: u64) -> Self {
+        let arguments = if compat {
+            [
+                u64::from(regs.load::<u32>(config!(offsets.regs_compat_arguments, 0))),
+                u64::from(regs.load::<u32>(config!(offsets.regs_compat_arguments, 1))),
+                u64::from(regs.load::<u32>(config!(offsets.regs_compat_arguments, 2))),
+                u64::from(regs.load::<u32>(config!(offsets.regs_compat_arguments, 3))),
+                u64::from(regs.load::<u32>(config!(offsets.regs_compat_arguments, 4))),
+            ]
+        } else {
+            [argument::<0>(regs), argument::<1>(regs), argument::<2>(regs), argument::<3>(regs), argument::<4>(regs)]
+        };
+        Self { arguments, returned, call: u64::from(call), compat: u64::from(compat) }
     }
 
     /// The Nth argument, from 0.
     #[inline(always)]
     fn get<const N: usize>(&self) -> u64 {
-        if self.compat {
-            u64::from(self.regs.load::<u32>(config!(offsets.regs_compat_arguments, N)))
-        } else {
-            self.regs.load(config!(offsets.regs_arguments, N))
-        }
+        self.arguments[N]
     }
+}
+
+/// The Nth argument of a native call.
+#[inline(always)]
+fn argument<const N: usize>(regs: Known) -> u64 {
+    regs.load(config!(offsets.regs_arguments, N))
 }
 
 /// One operation between a descriptor (or another process) and user buffers, in one word: the verifier checks
@@ -107,8 +127,18 @@ enum Shape {
 }
 
 /// Counts what one successful call of a known kind moved.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_call(ledger: *mut ThreadLedger, args: *const Moved) -> u64 {
+    // SAFETY: callers pass where the running thread counts, and a call.
+    if let (Some(ledger), Some(args)) = unsafe { (ledger.as_mut(), args.as_ref()) } {
+        call(ledger, args);
+    }
+    0
+}
+
 #[inline(always)]
-pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, returned: u64) {
+fn call(ledger: &mut ThreadLedger, args: &Moved) {
     const READ: u8 = Call::Read as u8;
     const READV: u8 = Call::Readv as u8;
     const WRITE: u8 = Call::Write as u8;
@@ -130,17 +160,17 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
     const MMAP: u8 = Call::Mmap as u8;
     const SOCKETCALL: u8 = Call::Socketcall as u8;
 
+    let (call, returned) = (args.call as u8, args.returned);
     if call == IOCTL {
         return clone::ioctl(ledger, args);
     }
     if returned == 0 {
         return;
     }
-    let fd = args.get::<0>();
-    if call == READ || call == WRITE {
-        return plain(task, ledger, call == READ, fd, args.get::<1>(), returned);
-    }
+    let (fd, mut length) = (args.get::<0>(), args.get::<2>());
     let (operation, shape, flags) = match call {
+        READ => (into_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
+        WRITE => (from_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
         READV => (into_buffer(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
         WRITEV => (from_buffer(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
         SENDTO => (from_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
@@ -164,30 +194,36 @@ pub fn call(task: Task, ledger: &mut ThreadLedger, call: u8, args: &Arguments, r
         TEE => return between(ledger, Mechanism::Tee, fd, args.get::<1>(), returned),
         COPY_FILE_RANGE => return clone::copy_file_range(ledger, args, returned),
         MMAP => return mmap(ledger, args),
-        SOCKETCALL => {
-            count_socketcall(ledger, fd, args.get::<1>(), returned);
-            return;
-        }
+        SOCKETCALL => match socketcall(ledger, fd, args.get::<1>(), returned) {
+            Some((operation, shape, flags, of_call)) => {
+                length = of_call;
+                (operation, shape, flags)
+            }
+            None => return,
+        },
         _ => return,
     };
-    let operation = operation.with(Operation::COMPAT, args.compat);
-    transfer(ledger, operation, &shape, flags, args.get::<2>(), returned);
+    let operation = operation.with(Operation::COMPAT, args.compat != 0);
+    transfer(ledger, operation, &shape, flags, length, returned);
 }
 
-/// i386's socketcall: the number of the real call, and the address of its arguments (net/socket.c, v6.1).
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn count_socketcall(ledger: *mut ThreadLedger, number: u64, arguments: u64, returned: u64) -> u64 {
-    // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+/// What i386's socketcall stands for: the number of the real call, and the address of its arguments (net/socket.c,
+/// v6.1). Operation, shape, flags and length.
+#[inline(always)]
+fn socketcall(
+    ledger: &mut ThreadLedger,
+    number: u64,
+    arguments: u64,
+    returned: u64,
+) -> Option<(Operation, Shape, u64, u64)> {
     // Of the calls below only.
     if !matches!(number, 9..=12 | 16 | 17 | 19 | 20) {
-        return 0;
+        return None;
     }
     // Some have three arguments, and their block may end where memory does.
     let Some([fd, buffer, length]) = read_user::<[u32; 3]>(arguments) else {
         account::count(ledger, CELL_NO_DESCRIPTOR, 1, returned);
-        return 0;
+        return None;
     };
     let flags = read_user::<u32>(arguments + 12).unwrap_or(0);
     let (fd, buffer, flags) = (u64::from(fd), u64::from(buffer), u64::from(flags));
@@ -198,19 +234,26 @@ extern "C" fn count_socketcall(ledger: *mut ThreadLedger, number: u64, arguments
         17 => (into_buffer(fd), Shape::Message(buffer), u64::from(length)),
         19 => (into_buffer(fd), Shape::Messages(buffer), flags),
         20 => (from_buffer(fd), Shape::Messages(buffer), 0),
-        _ => return 0,
+        _ => return None,
     };
-    let operation = operation.with(Operation::COMPAT, true);
-    transfer(ledger, operation, &shape, flags, u64::from(length), returned);
-    0
+    Some((operation, shape, flags, u64::from(length)))
+}
+
+/// Whether a call is one of the commonest.
+#[inline(always)]
+pub fn is_plain(call: u8) -> bool {
+    call == Call::Read as u8 || call == Call::Write as u8
 }
 
 /// The commonest calls, without a function call of our own where the thread remembers the buffer: on processors that
 /// guard returns each costs several nanoseconds.
 #[inline(always)]
-fn plain(task: Task, ledger: &mut ThreadLedger, inwards: bool, fd: u64, address: u64, bytes: u64) {
-    let far = endpoint::descriptor(task, fd);
-    let operation = if inwards {
+pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: u64) {
+    if bytes == 0 {
+        return;
+    }
+    let (far, address) = (endpoint::descriptor(task, argument::<0>(regs)), argument::<1>(regs));
+    let operation = if call == Call::Read as u8 {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
         Operation::from_buffer(Mechanism::Write, far)
@@ -277,7 +320,7 @@ extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut addres
     // SAFETY: callers pass the running thread's ledger.
     let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let mut operation = Operation(operation);
-    let sequence = buffer::sequence(Task::current());
+    let sequence = buffer::sequence(Task::current().untrusted());
     for _ in 0..PIECES {
         let found = buffer::look_up(ledger, sequence, address);
         let here = bytes.min(found.end.wrapping_sub(address));
@@ -329,7 +372,7 @@ fn count_between(ledger: &mut ThreadLedger, mechanism: u8, source: u8, sink: u8,
 
 /// Counts an mmap call of a file and the bytes it asked for.
 #[inline(always)]
-fn mmap(ledger: &mut ThreadLedger, args: &Arguments) {
+fn mmap(ledger: &mut ThreadLedger, args: &Moved) {
     if args.get::<3>() & MAP_ANONYMOUS != 0 {
         return;
     }

@@ -40,8 +40,8 @@ const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
 
 /// The file behind a descriptor of a task: its address, or 0 if the descriptor is closed.
 #[inline(always)]
-fn file(task: Task, fd: u64) -> u64 {
-    let files: u64 = task.untrusted().load(offset!(task_files));
+fn file(task: At, fd: u64) -> u64 {
+    let files: u64 = task.load(offset!(task_files));
     if files == 0 {
         return 0;
     }
@@ -56,7 +56,7 @@ fn file(task: Task, fd: u64) -> u64 {
 
 /// What a descriptor of a task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
 #[inline(always)]
-pub fn descriptor(task: Task, fd: u64) -> u8 {
+pub fn descriptor(task: At, fd: u64) -> u8 {
     let file = file(task, fd);
     if file == 0 { CODE_UNKNOWN } else { of_file(file) }
 }
@@ -77,7 +77,7 @@ pub extern "C" fn file_of_descriptor(fd: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_descriptor(fd: u64) -> u64 {
-    u64::from(descriptor(Task::current(), fd))
+    u64::from(descriptor(Task::current().untrusted(), fd))
 }
 
 /// What a file is.

@@ -88,6 +88,12 @@ impl Task {
         self.0
     }
 
+    /// The same for a task of which only the address is known.
+    #[inline(always)]
+    pub fn at_address(address: u64) -> At {
+        At::new(address, config!(types.task))
+    }
+
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         self.0.load(offset!(task_tgid))

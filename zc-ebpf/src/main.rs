@@ -12,6 +12,7 @@ mod endpoint;
 mod kernel;
 mod maps;
 mod probes;
+mod slots;
 
 use core::ffi::c_void;
 

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
-use zc_common::record::{Cell, Fallback, LifecycleEvent, SharedKey, ThreadLedger};
+use zc_common::record::{Cell, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot, ThreadLedger};
 
 use crate::kernel::Task;
 
@@ -13,8 +13,8 @@ use crate::kernel::Task;
 const EXITED_THREADS: usize = 65_536;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
-/// Bytes of the ring of lifecycle events.
-const RING: usize = 1 << 20;
+/// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
+const RING: usize = 4 << 20;
 
 /// Task storage: not in aya-ebpf 0.2.1, written after the kernel's rules for it (no key type but int, no maximum,
 /// BPF_F_NO_PREALLOC: kernel/bpf/bpf_local_storage.c, v6.1).
@@ -62,9 +62,13 @@ impl<T> TaskStorage<T> {
     }
 }
 
-/// Each thread's own ledger.
+/// Each thread's own ledger: who it is, and what it has counted if it has no slot.
 #[btf_map]
 pub static THREADS: TaskStorage<ThreadLedger> = TaskStorage::new();
+
+/// Where most threads count.
+#[btf_map]
+pub static SLOTS: Array<Slot, SLOT_COUNT> = Array::new();
 
 /// Ledgers of exited threads, by their id.
 #[btf_map]
@@ -78,9 +82,9 @@ pub static SHARED: HashMap<SharedKey, Cell, SHARED_CELLS, { BPF_F_NO_PREALLOC as
 #[btf_map]
 pub static FALLBACK: PerCpuArray<Fallback, 1> = PerCpuArray::new();
 
-/// The ledger of threads that can't have one.
+/// What one system call of a thread that has no ledger counts, until it is moved to the shared ledger.
 #[btf_map]
-pub static FALLBACK_THREAD: PerCpuArray<ThreadLedger, 1> = PerCpuArray::new();
+pub static SCRATCH: PerCpuArray<ThreadLedger, 1> = PerCpuArray::new();
 
 /// The last thread ledger's id.
 #[btf_map]

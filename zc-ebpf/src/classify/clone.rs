@@ -4,7 +4,7 @@ use zc_common::config::CODE_UNKNOWN;
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_DESCRIPTOR, ThreadLedger};
 
-use super::{Arguments, between, count_between};
+use super::{Moved, between, count_between};
 use crate::kernel::{self, read_user};
 use crate::maps::offset;
 use crate::{account, endpoint};
@@ -15,7 +15,7 @@ const FICLONERANGE: u32 = 0x4020_940d;
 
 /// Counts a successful ioctl if it is a clone.
 #[inline(always)]
-pub(super) fn ioctl(ledger: &mut ThreadLedger, args: &Arguments) {
+pub(super) fn ioctl(ledger: &mut ThreadLedger, args: &Moved) {
     let shared = match args.get::<1>() as u32 {
         FICLONE => size_from(args.get::<2>(), 0),
         FICLONERANGE => match read_user::<[u64; 4]>(args.get::<2>()) {
@@ -59,7 +59,7 @@ fn size(inode: u64) -> Option<u64> {
 
 /// Counts a copy_file_range as the copy or the reflink it was.
 #[inline(always)]
-pub(super) fn copy_file_range(ledger: &mut ThreadLedger, args: &Arguments, bytes: u64) {
+pub(super) fn copy_file_range(ledger: &mut ThreadLedger, args: &Moved, bytes: u64) {
     let (source, sink) = (endpoint::file_of_descriptor(args.get::<0>()), endpoint::file_of_descriptor(args.get::<2>()));
     if source == 0 || sink == 0 {
         let unknown = CODE_UNKNOWN;

@@ -3,12 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, Identity, LifecycleEvent};
+use zc_common::config::LEDGERS_SHARED;
+use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, ExecEvent, LifecycleEvent};
 
 use super::identity;
 use crate::account;
 use crate::kernel::{Known, Task};
 use crate::maps::{EVENTS, THREADS, config, offset};
+use crate::slots;
 
 /// A task was made: its ledger is, too, with the process that forked it, so that the tree of descendants needs no
 /// event that could be lost.
@@ -17,13 +19,14 @@ pub fn fork(parent: *const c_void, child: *const c_void) {
     let (parent, child) = (Task::new(parent), Task::new(child));
     let forked_by = identity::process_of(parent.at());
     let is_thread = child.tgid() == forked_by.tgid;
-    if let Some(ledger) = THREADS.get_or_create(child) {
+    let own_ledger = config!(ledgers) != LEDGERS_SHARED;
+    if let Some(ledger) = own_ledger.then(|| THREADS.get_or_create(child)).flatten() {
         let origin = if is_thread { identity::parent_of(child.at()) } else { forked_by };
         identity::set_parent(ledger, origin);
         ledger.identity.id = account::new_id();
     }
     if !is_thread {
-        send(child, EVENT_FORK, forked_by, 0);
+        send(child, EVENT_FORK, forked_by);
     }
 }
 
@@ -33,12 +36,11 @@ pub fn exec(task: *const c_void, binprm: *const c_void) {
     let task = Task::new(task);
     if let Some(ledger) = THREADS.get(task) {
         // Of the memory map that is gone; the new one's sequence may happen to be the same.
-        for slot in &mut ledger.vma {
-            slot.end = 0;
+        for vma in &mut slots::located(ledger).vma {
+            vma.end = 0;
         }
     }
-    let filename: u64 = Known::new(binprm).load(offset!(binprm_filename));
-    send(task, EVENT_EXEC, origin(task), filename);
+    send_exec(task, Known::new(binprm).load(offset!(binprm_filename)));
 }
 
 /// A thread exits.
@@ -53,7 +55,7 @@ pub fn exit(task: *const c_void) {
         account::fold(ledger);
     }
     if identity::is_group_dead(task.at()) {
-        send(task, EVENT_EXIT, origin(task), 0);
+        send(task, EVENT_EXIT, origin(task));
     }
 }
 
@@ -66,31 +68,44 @@ fn origin(task: Task) -> identity::Process {
     }
 }
 
-/// Sends one event, or counts it as lost.
+/// Sends a fork or exit, or counts it as lost.
 #[inline(always)]
-fn send(task: Task, kind: u32, parent: identity::Process, filename: u64) {
-    let Some(mut entry) = EVENTS.reserve(0) else {
-        if let Some(fallback) = account::fallback() {
-            fallback.events_lost += 1;
-        }
-        return;
-    };
-    let event: *mut LifecycleEvent = entry.as_mut_ptr();
-    // SAFETY: the entry is large enough for the event, and every field of it is written.
+fn send(task: Task, kind: u32, parent: identity::Process) {
+    let Some(mut entry) = EVENTS.reserve(0) else { return count_lost() };
+    // SAFETY: the entry has the event's size.
+    describe(unsafe { &mut *entry.as_mut_ptr() }, task, kind, parent);
+    entry.submit(0);
+}
+
+/// Sends the execution of a program, or counts it as lost.
+#[inline(always)]
+fn send_exec(task: Task, filename: u64) {
+    let Some(mut entry) = EVENTS.reserve_untyped::<ExecEvent>(0) else { return count_lost() };
+    let exec: *mut ExecEvent = entry.as_mut_ptr();
+    // SAFETY: the entry has the event's size.
     unsafe {
-        (*event).kind = kind;
-        (*event).filename_len = 0;
-        let who: &mut Identity = &mut (*event).identity;
-        who.id = 0;
-        who.parent_tgid = parent.tgid;
-        who.parent_start = parent.start;
-        identity::fill(who, task.at());
-        (*event).filename[0] = 0;
-        if filename != 0 {
-            let into = (&raw mut (*event).filename).cast::<c_void>();
-            let read = bpf_probe_read_kernel_str(into, 256, filename as *const c_void);
-            (*event).filename_len = if read > 0 { read as u32 - 1 } else { 0 };
-        }
+        describe(&mut (*exec).event, task, EVENT_EXEC, origin(task));
+        let into = (&raw mut (*exec).filename).cast::<c_void>();
+        let read = bpf_probe_read_kernel_str(into, 256, filename as *const c_void);
+        (*exec).event.filename_len = if read > 0 { read as u32 - 1 } else { 0 };
     }
     entry.submit(0);
+}
+
+/// Writes every field of an event.
+#[inline(always)]
+fn describe(event: &mut LifecycleEvent, task: Task, kind: u32, parent: identity::Process) {
+    event.kind = kind;
+    event.filename_len = 0;
+    event.identity.id = 0;
+    event.identity.parent_tgid = parent.tgid;
+    event.identity.parent_start = parent.start;
+    identity::fill(&mut event.identity, task.at());
+}
+
+#[inline(always)]
+fn count_lost() {
+    if let Some(fallback) = account::fallback() {
+        fallback.events_lost += 1;
+    }
 }

@@ -9,6 +9,7 @@ use zc_common::record::{ThreadCells, ThreadHead, ThreadLedger};
 use super::identity;
 use crate::kernel::{Known, Task};
 use crate::maps::{THREADS, config, offset};
+use crate::slots;
 
 /// `PF_KTHREAD` (include/linux/sched.h, v6.1).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -35,27 +36,27 @@ pub fn dump(meta: *const c_void, task: *const c_void) -> i32 {
 }
 
 #[inline(always)]
-fn write_ledger(seq: *mut c_void, task: Task, ledger: &ThreadLedger) -> i32 {
-    write_head(seq, task, Some(ledger));
-    let cells = (&raw const ledger.counters).cast::<c_void>();
+fn write_ledger(seq: *mut c_void, task: Task, thread: &mut ThreadLedger) -> i32 {
+    write_head(seq, task, Some(thread));
+    let cells = (&raw const slots::located(thread).counters).cast::<c_void>();
     // SAFETY: the ledger's cells are a live map value. The kernel copies them word-wise while the thread counts on.
     unsafe { bpf_seq_write(seq.cast(), cells, size_of::<ThreadCells>() as u32) };
     0
 }
 
 #[inline(always)]
-fn write_head(seq: *mut c_void, task: Task, ledger: Option<&ThreadLedger>) -> i32 {
+fn write_head(seq: *mut c_void, task: Task, thread: Option<&mut ThreadLedger>) -> i32 {
     let mut head = MaybeUninit::<ThreadHead>::uninit();
     let at = head.as_mut_ptr();
     // SAFETY: every field of the head is written before it is read.
     unsafe {
         identity::fill(&mut (*at).identity, task.at());
-        match ledger {
-            Some(ledger) => {
-                (*at).identity.id = ledger.identity.id;
-                (*at).identity.parent_tgid = ledger.identity.parent_tgid;
-                (*at).identity.parent_start = ledger.identity.parent_start;
-                (*at).system_calls = ledger.system_calls;
+        match thread {
+            Some(thread) => {
+                (*at).identity.id = thread.identity.id;
+                (*at).identity.parent_tgid = thread.identity.parent_tgid;
+                (*at).identity.parent_start = thread.identity.parent_start;
+                (*at).system_calls = slots::located(thread).system_calls;
                 (*at).has_cells = 1;
             }
             None => {

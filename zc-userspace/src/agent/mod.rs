@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::kernel::{LoadError, Options, ProbeStatus, Tracer};
+use crate::kernel::{Ledgers, LoadError, Options, ProbeStatus, Tracer};
 use crate::ledger::{Ledger, Settings, Snapshot};
 use crate::model::Catalogue;
 
@@ -34,7 +34,15 @@ impl Agent {
     /// # Errors
     /// If tracing can't start here; nothing stays attached then.
     pub fn start(catalogue: Catalogue, settings: Settings) -> Result<Self, LoadError> {
-        let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true })?;
+        Self::start_with(catalogue, settings, Ledgers::Slots)
+    }
+
+    /// The same, with a choice of where threads count.
+    ///
+    /// # Errors
+    /// If tracing can't start here; nothing stays attached then.
+    pub fn start_with(catalogue: Catalogue, settings: Settings, ledgers: Ledgers) -> Result<Self, LoadError> {
+        let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers })?;
         let agent = Self {
             catalogue,
             probes: tracer.probes().to_vec(),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::output::{self, Failure};
 use super::render;
 use crate::export::catalogue::ProbeList;
-use crate::kernel::{LoadError, Options, ProbeStatus, Tracer, kernel_release};
+use crate::kernel::{Ledgers, LoadError, Options, ProbeStatus, Tracer, kernel_release};
 
 /// Lists the probes: what is attached here, and why what is not is not.
 #[derive(Debug, Clone, Args)]
@@ -27,7 +27,7 @@ const NEEDED: [(&str, &str); 5] = [
 
 pub(super) fn run(arguments: &ProbesArgs) -> Result<u8, Failure> {
     let catalogue = crate::model::Catalogue::default();
-    let probes = match Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true }) {
+    let probes = match Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers: Ledgers::Slots }) {
         Ok(tracer) => tracer.probes().to_vec(),
         Err(error) => unattached(&error),
     };

@@ -44,16 +44,14 @@ impl Events {
 }
 
 fn decode(bytes: &[u8]) -> Option<Lifecycle> {
-    if bytes.len() < size_of::<LifecycleEvent>() {
-        return None;
-    }
+    let (head, filename) = bytes.split_at_checked(size_of::<LifecycleEvent>())?;
     // SAFETY: long enough, and every bit pattern is a valid event.
-    let event = unsafe { bytes.as_ptr().cast::<LifecycleEvent>().read_unaligned() };
+    let event = unsafe { head.as_ptr().cast::<LifecycleEvent>().read_unaligned() };
     let kind = match event.kind {
         EVENT_FORK => LifecycleKind::Fork,
         EVENT_EXEC => {
-            let length = (event.filename_len as usize).min(event.filename.len());
-            LifecycleKind::Exec(String::from_utf8_lossy(&event.filename[..length]).into_owned())
+            let length = (event.filename_len as usize).min(filename.len());
+            LifecycleKind::Exec(String::from_utf8_lossy(&filename[..length]).into_owned())
         }
         EVENT_EXIT => LifecycleKind::Exit,
         _ => return None,
@@ -66,16 +64,11 @@ mod tests {
     use super::*;
 
     fn event(kind: u32, filename: &[u8]) -> Vec<u8> {
-        let mut event = LifecycleEvent {
-            identity: Identity::default(),
-            kind,
-            filename_len: filename.len() as u32,
-            filename: [0; 256],
-        };
+        let mut event = LifecycleEvent { kind, filename_len: filename.len() as u32, ..LifecycleEvent::default() };
         event.identity.tgid = 7;
-        event.filename[..filename.len()].copy_from_slice(filename);
         // SAFETY: a plain structure seen as bytes.
-        unsafe { std::slice::from_raw_parts((&raw const event).cast::<u8>(), size_of::<LifecycleEvent>()) }.to_vec()
+        let head = unsafe { std::slice::from_raw_parts((&raw const event).cast::<u8>(), size_of::<LifecycleEvent>()) };
+        [head, filename].concat()
     }
 
     #[test]

@@ -13,4 +13,4 @@ mod tracer;
 pub use events::{Lifecycle, LifecycleKind};
 pub use probes::{ProbeStatus, kernel_release};
 pub use read::{FallbackReading, Reading, ThreadReading};
-pub use tracer::{EmptyProbe, LoadError, Options, Tracer};
+pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

@@ -123,6 +123,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     },
     system_calls: 0,
     folded: 0,
+    slot: 0,
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
     counters: EMPTY_CELLS,
 };
@@ -147,29 +148,17 @@ fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
     Ok(unsafe { record.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// Sums the fallbacks of all CPUs: cells of `FALLBACK`, and the ledgers of `FALLBACK_THREAD`.
-pub(super) fn sum_fallback<'a>(
-    cpus: impl Iterator<Item = &'a Fallback>,
-    ledgers: impl Iterator<Item = &'a ThreadLedger>,
-) -> FallbackReading {
+/// Sums the fallbacks of all CPUs.
+pub(super) fn sum_fallback<'a>(cpus: impl Iterator<Item = &'a Fallback>) -> FallbackReading {
     let mut sum = FallbackReading::default();
     let mut cells = vec![Cell::default(); CELLS];
-    let mut add = |cell: usize, more: &Cell| {
-        cells[cell].operations += more.operations;
-        cells[cell].bytes += more.bytes;
-    };
     for cpu in cpus {
         sum.system_calls += cpu.system_calls;
         sum.events_lost += cpu.events_lost;
         sum.threads += cpu.threads;
-        for (cell, more) in cpu.cells.iter().enumerate() {
-            add(cell, more);
-        }
-    }
-    for ledger in ledgers {
-        sum.system_calls += ledger.system_calls;
-        for (&owner, more) in ledger.counters.owners.iter().zip(&ledger.counters.cells) {
-            add(usize::from(owner), more);
+        for (cell, more) in cells.iter_mut().zip(&cpu.cells) {
+            cell.operations += more.operations;
+            cell.bytes += more.bytes;
         }
     }
     sum.cells = (0..=u8::MAX).zip(cells).filter(|(_, cell)| *cell != Cell::default()).collect();
@@ -226,15 +215,10 @@ mod tests {
 
     #[test]
     fn sums_fallbacks() {
-        let mut cpu =
-            Fallback { system_calls: 1, events_lost: 2, threads: 3, reserved: 0, cells: [Cell::default(); CELLS] };
+        let mut cpu = Fallback { system_calls: 1, events_lost: 2, threads: 3, cells: [Cell::default(); CELLS] };
         cpu.cells[7] = Cell { operations: 1, bytes: 10 };
-        let mut ledger = EMPTY_LEDGER;
-        ledger.system_calls = 5;
-        ledger.counters.owners[0] = 7;
-        ledger.counters.cells[0] = Cell { operations: 2, bytes: 30 };
-        let sum = sum_fallback([cpu, cpu].iter(), [ledger].iter());
-        assert_eq!((sum.system_calls, sum.events_lost, sum.threads), (7, 4, 6));
-        assert_eq!(sum.cells, [(7, Cell { operations: 4, bytes: 50 })]);
+        let sum = sum_fallback([cpu, cpu].iter());
+        assert_eq!((sum.system_calls, sum.events_lost, sum.threads), (2, 4, 6));
+        assert_eq!(sum.cells, [(7, Cell { operations: 2, bytes: 20 })]);
     }
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use zc_common::config::{Config, table};
+use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, table};
 use zc_common::path::Row;
-use zc_common::record::{Fallback, SharedKey, ThreadLedger};
+use zc_common::record::{Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
@@ -28,6 +28,30 @@ pub struct Options<'a> {
     pub rows: &'a [Row],
     /// Whether the calling process itself is left out, as it must be for a tracer that runs on.
     pub exclude_self: bool,
+    /// Where threads count.
+    pub ledgers: Ledgers,
+}
+
+/// Where threads count: the ways that the kernel half has, each for those that can't take the one before. The figures
+/// are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ledgers {
+    /// Each in a slot of its own, found by its kernel stack, where one is free.
+    Slots,
+    /// Each in its task storage.
+    Threads,
+    /// All in the shared ledger, by process.
+    Shared,
+}
+
+impl Ledgers {
+    fn code(self) -> u64 {
+        match self {
+            Self::Slots => LEDGERS_SLOTS,
+            Self::Threads => LEDGERS_THREADS,
+            Self::Shared => LEDGERS_SHARED,
+        }
+    }
 }
 
 /// Why tracing can't start. Each message says what to do.
@@ -114,6 +138,7 @@ impl Tracer {
         let own_tgid = if options.exclude_self { u64::from(std::process::id()) } else { 0 };
         let config = Config {
             own_tgid,
+            ledgers: options.ledgers.code(),
             open_direct: libc::O_DIRECT as u64,
             casts: u64::from(cast.is_some()),
             types: offsets::types(&btf)?,
@@ -125,11 +150,15 @@ impl Tracer {
         #[cfg(feature = "debug-log")]
         let print_log = log_printer(&mut ebpf)?;
         let mut probes = Vec::new();
-        for (name, provides) in TRACEPOINTS {
-            attach_to(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
+        // Loading takes a while, in which the ring of events would fill: all are loaded before any is attached.
+        for (name, _) in TRACEPOINTS {
+            load_program(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
                 probe: name,
                 reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
             })?;
+        }
+        for (name, provides) in TRACEPOINTS {
+            attach(&mut ebpf, name).map_err(|reason| LoadError::Refused { probe: name, reason })?;
             probes.push(ProbeStatus { name, attached: true, reason: None, minimum_kernel: "6.1", provides });
         }
         let iterator =
@@ -166,10 +195,8 @@ impl Tracer {
         let mut reading = reading?;
         reading.shared = read::shared(self.fd("SHARED")?.fd().as_fd())?;
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
-        let ledgers: PerCpuArray<_, PlainLedger> = self.map("FALLBACK_THREAD")?;
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
-        let ledgers: PerCpuValues<_> = ledgers.get(&0, 0).map_err(std::io::Error::other)?;
-        reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0), ledgers.iter().map(|one| &one.0));
+        reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
         Ok(reading)
     }
 
@@ -222,7 +249,8 @@ impl EmptyProbe {
     pub fn attach() -> Result<Self, LoadError> {
         let mut ebpf = load_object(&Blanks { cast: None, config: &Config::default() }, &[], VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
-        attach_to(&mut ebpf, "sys_exit_empty", "sys_exit", &btf)
+        load_program(&mut ebpf, "sys_exit_empty", "sys_exit", &btf)
+            .and_then(|()| attach(&mut ebpf, "sys_exit_empty"))
             .map_err(|reason| LoadError::Refused { probe: "sys_exit_empty", reason })?;
         Ok(Self { _ebpf: ebpf })
     }
@@ -233,12 +261,6 @@ impl EmptyProbe {
 struct PlainFallback(Fallback);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainFallback {}
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PlainLedger(ThreadLedger);
-// SAFETY: plain integers without padding.
-unsafe impl aya::Pod for PlainLedger {}
 
 fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
@@ -257,12 +279,17 @@ fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Resu
         })
 }
 
-fn attach_to(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -> Result<(), String> {
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, String> {
     let program = ebpf.program_mut(name).ok_or("the eBPF object lacks it")?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
-    program.load(tracepoint, btf).map_err(|error| chain(&error))?;
-    program.attach().map_err(|error| chain(&error))?;
-    Ok(())
+    program.try_into().map_err(|error| chain(&error))
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -> Result<(), String> {
+    program(ebpf, name)?.load(tracepoint, btf).map_err(|error| chain(&error))
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    program(ebpf, name)?.attach().map(drop).map_err(|error| chain(&error))
 }
 
 /// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent
@@ -270,7 +297,7 @@ fn attach_to(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -> R
 fn verifier_says(blanks: &Blanks<'_>, rows: &[Row], name: &str, btf: &aya::Btf) -> Option<String> {
     const LINES: usize = 6;
     let mut ebpf = load_object(blanks, rows, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).ok()?;
-    let said = attach_to(&mut ebpf, name, name, btf).err()?;
+    let said = load_program(&mut ebpf, name, name, btf).err()?;
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Some(lines[lines.len().saturating_sub(LINES)..].join(" / "))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zc_common::record::{FLAG_GROUP_DEAD, Identity, SharedKey};
+use zc_common::record::{CELL_CALLS, FLAG_GROUP_DEAD, Identity, SharedKey};
 
 use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
@@ -153,7 +153,10 @@ impl Ledger {
         for (key, cell) in &reading.shared {
             let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
             if let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u8::try_from(key.cell)) {
-                entry.shared.add_cell(number, *cell);
+                match number {
+                    CELL_CALLS => entry.shared.system_calls += cell.operations,
+                    _ => entry.shared.add_cell(number, *cell),
+                }
                 entry.shared_keys.push(*key);
             }
         }
@@ -407,6 +410,20 @@ mod tests {
         assert_eq!(bytes(&ledger, 7), 160);
         assert_eq!(ledger.apply(read(vec![], vec![]), now, &Nobody), []);
         assert_eq!(bytes(&ledger, 7), 160);
+    }
+
+    #[test]
+    fn system_calls_of_a_thread_without_a_ledger_are_counted() {
+        let mut ledger = ledger(None);
+        let key = SharedKey { process_start: 1, tgid: 7, cell: u32::from(CELL_CALLS) };
+        let mut nameless = thread(0, 7, 1, b"a", 0);
+        nameless.system_calls = 0;
+        nameless.cells = None;
+        let shared = vec![(key, Cell { operations: 30, bytes: 0 })];
+        let reading = Reading { shared, ..read(vec![nameless], vec![]) };
+        assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), []);
+        let snapshot = ledger.snapshot(Instant::now(), Duration::ZERO);
+        assert_eq!(snapshot.by_pid(7).unwrap().counters, Counters::with_calls(30));
     }
 
     #[test]
