@@ -121,6 +121,7 @@ fn a_group_has_exactly_its_processes_bytes_and_no_counter_goes_back() -> Result<
         // The last scrape began after its end.
         let moved = (last.get(&bytes), last.get(&operations));
         assert_eq!(moved, ((times * BYTES) as f64, (times * OPERATIONS) as f64), "after {times}");
+        assert_eq!(last.get(&format!(r#"zcprof_unclassified_bytes_total{{group="{group}"}}"#)), 0.0);
     }
     Ok(())
 }
@@ -133,7 +134,7 @@ fn groups_and_processes_agree_with_the_workload() -> Result<()> {
     let pid = drive(&scratch)?;
     let groups = daemon.json("/api/v1/groups")?;
     let ours = list(&groups, "groups").iter().find(|one| one["group"] == group.as_str()).context("no such group")?;
-    assert_eq!(ours["referenced_bytes"].as_u64(), Some(BYTES), "{ours}");
+    assert_eq!((ours["referenced_bytes"].as_u64(), ours["unclassified_bytes"].as_u64()), (Some(BYTES), Some(0)));
     let listed = daemon.json(&format!("/api/v1/processes?comm={group}&exited=true&sort=bytes&limit=5"))?;
     assert_eq!((listed["total"].as_u64(), list(&listed, "processes").len()), (Some(1), 1), "{listed}");
     let row = &list(&listed, "processes")[0];
@@ -163,7 +164,10 @@ fn groups_and_processes_agree_with_the_workload() -> Result<()> {
     let path = list(&profile, "paths").iter().find(|path| path["id"] == "sendfile:file:tcp").context("no sendfile")?;
     assert_fields(path, &["mechanism", "source", "sink", "copied_bytes", "referenced_bytes", "basis", "hops"]);
     assert_eq!((path["bytes"].as_u64(), path["operations"].as_u64()), (Some(BYTES), Some(OPERATIONS)), "{path}");
-    assert_eq!(profile["window_seconds"], Value::Null);
+    assert_eq!(
+        (&profile["window_seconds"], profile["lost"]["unclassified_operations"].as_u64()),
+        (&Value::Null, Some(0))
+    );
     Ok(())
 }
 

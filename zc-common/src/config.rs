@@ -55,10 +55,12 @@ pub enum Call {
 /// Entries of each table of system calls; higher numbers move nothing.
 pub const SYSCALLS: usize = 512;
 
-/// Codes of the kernel's classification: an endpoint, or one of the two below it that only conditions tell apart.
+/// Codes of the kernel's classification: an endpoint, or one of those below that only conditions tell apart.
 pub const ENDPOINT_CODES: usize = 16;
 /// /dev/null, /dev/zero, /dev/full: a [`Endpoint::Device`] that copies nothing.
 pub const CODE_NULL_DEVICE: u8 = Endpoint::ALL.len() as u8;
+/// A [`Endpoint::Unix`] that keeps messages apart: datagram, seqpacket.
+pub const CODE_UNIX_MESSAGES: u8 = CODE_NULL_DEVICE + 1;
 /// Not resolved.
 pub const CODE_UNKNOWN: u8 = 15;
 
@@ -68,7 +70,7 @@ pub const MECHANISM_CODES: usize = 32;
 pub const CODE_PEEK: u8 = Mechanism::ALL.len() as u8;
 
 const _: () = {
-    assert!(CODE_NULL_DEVICE < CODE_UNKNOWN);
+    assert!(CODE_UNIX_MESSAGES < CODE_UNKNOWN);
     assert!((CODE_UNKNOWN as usize) < ENDPOINT_CODES);
     assert!((CODE_PEEK as usize) < MECHANISM_CODES);
 };
@@ -88,14 +90,39 @@ pub const fn table_index(mechanism: u8, source: u8, sink: u8) -> usize {
 pub fn table(rows: &[Row]) -> [u8; TABLE] {
     let mut table = [CELL_NO_ROW; TABLE];
     for (cell, row) in (FIRST_ROW_CELL..=u8::MAX).zip(rows) {
-        let mechanism = if row.condition == Condition::Peek { CODE_PEEK } else { row.mechanism as u8 };
-        let null_source = matches!(row.condition, Condition::NullSource | Condition::NullBoth);
-        let null_sink = matches!(row.condition, Condition::NullSink | Condition::NullBoth);
-        let source = if null_source { CODE_NULL_DEVICE } else { row.source as u8 };
-        let sink = if null_sink { CODE_NULL_DEVICE } else { row.sink as u8 };
-        table[table_index(mechanism, source, sink)] = cell;
+        table[index_of(row)] = cell;
+    }
+    // Where no row of their own says otherwise, unix sockets are alike.
+    for mechanism in 0..MECHANISM_CODES as u8 {
+        for other in 0..ENDPOINT_CODES as u8 {
+            let unix = Endpoint::Unix as u8;
+            for (messages, stream) in [
+                (table_index(mechanism, CODE_UNIX_MESSAGES, other), table_index(mechanism, unix, other)),
+                (table_index(mechanism, other, CODE_UNIX_MESSAGES), table_index(mechanism, other, unix)),
+            ] {
+                if table[messages] == CELL_NO_ROW {
+                    table[messages] = table[stream];
+                }
+            }
+        }
     }
     table
+}
+
+/// The combination that a row is for.
+fn index_of(row: &Row) -> usize {
+    let mechanism = if row.condition == Condition::Peek { CODE_PEEK } else { row.mechanism as u8 };
+    let source = match row.condition {
+        Condition::NullSource | Condition::NullBoth | Condition::NullToMessage => CODE_NULL_DEVICE,
+        Condition::MessageSource => CODE_UNIX_MESSAGES,
+        _ => row.source as u8,
+    };
+    let sink = match row.condition {
+        Condition::NullSink | Condition::NullBoth => CODE_NULL_DEVICE,
+        Condition::MessageSink | Condition::NullToMessage => CODE_UNIX_MESSAGES,
+        _ => row.sink as u8,
+    };
+    table_index(mechanism, source, sink)
 }
 
 /// Threads count in slots, and where there is none free in their storage.
@@ -298,7 +325,22 @@ mod tests {
     fn every_row_has_its_own_cell() {
         let table = table(ROWS);
         for (cell, row) in (FIRST_ROW_CELL..).zip(ROWS) {
-            assert_eq!(table.iter().filter(|&&c| c == cell).count(), 1, "{}", row.id());
+            assert_eq!(table[index_of(row)], cell, "{} {}", row.id(), row.condition);
         }
+        let used: std::collections::HashSet<_> = ROWS.iter().map(index_of).collect();
+        assert_eq!(used.len(), ROWS.len());
+    }
+
+    #[test]
+    fn unix_sockets_are_alike_but_where_a_row_tells_them_apart() {
+        let table = table(ROWS);
+        let (file, user, unix) = (Endpoint::File as u8, Endpoint::User as u8, Endpoint::Unix as u8);
+        let cell = |mechanism, source, sink| table[table_index(mechanism, source, sink)];
+        let (read, sendfile) = (Mechanism::Read as u8, Mechanism::Sendfile as u8);
+        assert_ne!(cell(read, unix, user), CELL_NO_ROW);
+        assert_eq!(cell(read, CODE_UNIX_MESSAGES, user), cell(read, unix, user));
+        assert_eq!(cell(CODE_PEEK, CODE_UNIX_MESSAGES, user), cell(CODE_PEEK, unix, user));
+        assert_ne!(cell(sendfile, file, CODE_UNIX_MESSAGES), CELL_NO_ROW);
+        assert_ne!(cell(sendfile, file, CODE_UNIX_MESSAGES), cell(sendfile, file, unix));
     }
 }

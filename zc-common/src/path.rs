@@ -118,6 +118,12 @@ names! {
         NullSink = "null_sink",
         /// Both of the above.
         NullBoth = "null_both",
+        /// The source is a unix socket that keeps messages apart (datagram, seqpacket): it gives no pages away.
+        MessageSource = "message_source",
+        /// The sink is such a socket: it takes no pages, the kernel copies.
+        MessageSink = "message_sink",
+        /// The sink is such a socket, the source /dev/zero or its kin.
+        NullToMessage = "null_source_message_sink",
         /// mmap calls and the bytes they asked for; nothing has moved yet.
         Asked = "asked",
     }

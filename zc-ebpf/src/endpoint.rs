@@ -1,6 +1,6 @@
 //! What a descriptor is: file, disk, socket, pipe, device or other.
 
-use zc_common::config::{CODE_NULL_DEVICE, CODE_UNKNOWN};
+use zc_common::config::{CODE_NULL_DEVICE, CODE_UNIX_MESSAGES, CODE_UNKNOWN};
 use zc_common::path::Endpoint;
 
 use crate::kernel::{self, At, Task, number};
@@ -179,7 +179,8 @@ fn of_socket(inode: u64) -> u8 {
     }
     let sock = At::new(sock, config!(types.sock));
     match sock.load::<u16>(offset!(sock_family)) {
-        AF_UNIX => Endpoint::Unix as u8,
+        AF_UNIX if sock.load::<u16>(offset!(sock_type)) == SOCK_STREAM => Endpoint::Unix as u8,
+        AF_UNIX => CODE_UNIX_MESSAGES,
         AF_INET | AF_INET6 => {
             // A raw socket has a protocol, too.
             let kind = (sock.load::<u16>(offset!(sock_type)), sock.load::<u16>(offset!(sock_protocol)));

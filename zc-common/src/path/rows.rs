@@ -41,6 +41,9 @@ const DIRECT: Textbook = way("direct I/O", 0, 1);
 const DISK_TO_PIPE: Hop = Hop::dma(P::Disk, P::Pipe);
 const CACHE_REF_SOCKET: Hop = Hop::reference(P::PageCache, P::SocketBuffer);
 const PIPE_REF_SOCKET: Hop = Hop::reference(P::Pipe, P::SocketBuffer);
+/// Unix sockets that keep messages apart take no pages (unix_dgram_sendmsg, net/unix/af_unix.c, v6.1 to v6.18).
+const CACHE_COPY_SOCKET: Hop = Hop::in_kernel(P::PageCache, P::SocketBuffer);
+const PIPE_COPY_SOCKET: Hop = Hop::in_kernel(P::Pipe, P::SocketBuffer);
 const KERNEL_TO_PIPE: Hop = Hop::in_kernel(P::Kernel, P::Pipe);
 const PIPE_TO_CACHE: Hop = Hop::in_kernel(P::Pipe, P::PageCache);
 const PIPE_TO_KERNEL: Hop = Hop::in_kernel(P::Pipe, P::Kernel);
@@ -106,6 +109,7 @@ pub const ROWS: &[Row] = &[
     row(Sendfile, File, Tcp, &[CACHE_REF_SOCKET]).textbook(SENDFILE),
     row(Sendfile, File, Udp, &[CACHE_REF_SOCKET]),
     row(Sendfile, File, Unix, &[CACHE_REF_SOCKET]),
+    row(Sendfile, File, Unix, &[CACHE_COPY_SOCKET]).when(Condition::MessageSink),
     row(Sendfile, File, File, &[Hop::in_kernel(P::PageCache, P::PageCache)]),
     row(Sendfile, File, Disk, &[Hop::dma(P::PageCache, P::Disk)]),
     row(Sendfile, File, Pipe, &[Hop::reference(P::PageCache, P::Pipe)]),
@@ -116,6 +120,7 @@ pub const ROWS: &[Row] = &[
     row(Sendfile, Disk, Tcp, &[DISK_TO_PIPE, PIPE_REF_SOCKET]),
     row(Sendfile, Disk, Udp, &[DISK_TO_PIPE, PIPE_REF_SOCKET]),
     row(Sendfile, Disk, Unix, &[DISK_TO_PIPE, PIPE_REF_SOCKET]),
+    row(Sendfile, Disk, Unix, &[DISK_TO_PIPE, PIPE_COPY_SOCKET]).when(Condition::MessageSink),
     row(Sendfile, Disk, File, &[DISK_TO_PIPE, PIPE_TO_CACHE]),
     row(Sendfile, Disk, Disk, &[DISK_TO_PIPE, Hop::dma(P::Pipe, P::Disk)]),
     row(Sendfile, Disk, Pipe, &[DISK_TO_PIPE]),
@@ -130,6 +135,8 @@ pub const ROWS: &[Row] = &[
     row(Sendfile, Device, Udp, &[PIPE_REF_SOCKET]).when(Condition::NullSource),
     row(Sendfile, Device, Unix, &[KERNEL_TO_PIPE, PIPE_REF_SOCKET]),
     row(Sendfile, Device, Unix, &[PIPE_REF_SOCKET]).when(Condition::NullSource),
+    row(Sendfile, Device, Unix, &[KERNEL_TO_PIPE, PIPE_COPY_SOCKET]).when(Condition::MessageSink),
+    row(Sendfile, Device, Unix, &[PIPE_COPY_SOCKET]).when(Condition::NullToMessage),
     row(Sendfile, Device, File, &[KERNEL_TO_PIPE, PIPE_TO_CACHE]),
     row(Sendfile, Device, File, &[PIPE_TO_CACHE]).when(Condition::NullSource),
     row(Sendfile, Device, Disk, &[KERNEL_TO_PIPE, Hop::dma(P::Pipe, P::Disk)]),
@@ -145,6 +152,7 @@ pub const ROWS: &[Row] = &[
     row(Sendfile, Other, Tcp, &[KERNEL_TO_PIPE, PIPE_REF_SOCKET]),
     row(Sendfile, Other, Udp, &[KERNEL_TO_PIPE, PIPE_REF_SOCKET]),
     row(Sendfile, Other, Unix, &[KERNEL_TO_PIPE, PIPE_REF_SOCKET]),
+    row(Sendfile, Other, Unix, &[KERNEL_TO_PIPE, PIPE_COPY_SOCKET]).when(Condition::MessageSink),
     row(Sendfile, Other, File, &[KERNEL_TO_PIPE, PIPE_TO_CACHE]),
     row(Sendfile, Other, Pipe, &[KERNEL_TO_PIPE]),
     row(Sendfile, Other, Device, &[KERNEL_TO_PIPE, PIPE_TO_KERNEL]),
@@ -153,6 +161,7 @@ pub const ROWS: &[Row] = &[
     // sendfile from a socket works only into a pipe (do_sendfile, fs/read_write.c, v6.1): a splice in disguise.
     row(Sendfile, Tcp, Pipe, &[Hop::reference(P::SocketBuffer, P::Pipe)]),
     row(Sendfile, Unix, Pipe, &[Hop::reference(P::SocketBuffer, P::Pipe)]),
+    row(Sendfile, Unix, Pipe, &[Hop::in_kernel(P::SocketBuffer, P::Pipe)]).when(Condition::MessageSource),
     row(Sendfile, Udp, Pipe, &[Hop::in_kernel(P::SocketBuffer, P::Pipe)]),
     // splice into a pipe.
     row(Splice, File, Pipe, &[Hop::reference(P::PageCache, P::Pipe)]).textbook(SPLICE),
@@ -160,6 +169,7 @@ pub const ROWS: &[Row] = &[
     row(Splice, Tcp, Pipe, &[Hop::reference(P::SocketBuffer, P::Pipe)]),
     row(Splice, Udp, Pipe, &[Hop::in_kernel(P::SocketBuffer, P::Pipe)]),
     row(Splice, Unix, Pipe, &[Hop::reference(P::SocketBuffer, P::Pipe)]),
+    row(Splice, Unix, Pipe, &[Hop::in_kernel(P::SocketBuffer, P::Pipe)]).when(Condition::MessageSource),
     row(Splice, Device, Pipe, &[KERNEL_TO_PIPE]),
     row(Splice, Device, Pipe, &[]).when(Condition::NullSource),
     row(Splice, Other, Pipe, &[KERNEL_TO_PIPE]),
@@ -170,6 +180,7 @@ pub const ROWS: &[Row] = &[
     row(Splice, Pipe, Tcp, &[PIPE_REF_SOCKET]).textbook(SPLICE),
     row(Splice, Pipe, Udp, &[PIPE_REF_SOCKET]),
     row(Splice, Pipe, Unix, &[PIPE_REF_SOCKET]),
+    row(Splice, Pipe, Unix, &[PIPE_COPY_SOCKET]).when(Condition::MessageSink),
     row(Splice, Pipe, Device, &[PIPE_TO_KERNEL]),
     row(Splice, Pipe, Device, &[]).when(Condition::NullSink),
     row(Splice, Pipe, Other, &[PIPE_TO_KERNEL]),

@@ -81,7 +81,9 @@ fn through_pipe(source: Fixture, sink: Fixture) -> Copies {
     let (put, by_reference) = match source {
         Fixture::Disk => (DMA, false),
         Fixture::Zero => (NONE, false),
-        Fixture::Urandom | Fixture::Proc | Fixture::Udp | Fixture::Netlink => (IN_KERNEL, false),
+        Fixture::Urandom | Fixture::Proc | Fixture::Udp | Fixture::Netlink | Fixture::UnixDatagram => {
+            (IN_KERNEL, false)
+        }
         _ => (NONE, true),
     };
     let taken = match sink {

@@ -1,11 +1,13 @@
 //! sendfile, from every source that it takes to every sink.
 
 use nix::sys::sendfile::sendfile as call;
-use zc_common::path::Condition::{NullBoth, NullSink, NullSource};
+use zc_common::path::Condition::{MessageSink, MessageSource, NullBoth, NullSink, NullSource, NullToMessage};
 
 use super::Workload;
 use super::drive::{Moved, Stage};
-use super::fixture::Fixture::{self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, Urandom, Zero};
+use super::fixture::Fixture::{
+    self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Zero,
+};
 
 fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(call(stage.sink.fd()?, stage.source.fd()?, None, len)?.into())
@@ -25,6 +27,7 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:file:tcp", File, Tcp, "send a file to a TCP socket"),
     new("sendfile:file:udp", File, Udp, "send a file to a UDP socket"),
     new("sendfile:file:unix", File, Unix, "send a file to a unix stream socket"),
+    new("sendfile:file:unix", File, UnixDatagram, "send a file to a unix datagram socket").when(MessageSink),
     new("sendfile:file:file", File, File, "send a file to another"),
     new("sendfile:file:disk", File, Disk, "send a file to one opened with O_DIRECT"),
     new("sendfile:file:pipe", File, Pipe, "send a file to a pipe"),
@@ -34,6 +37,8 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:disk:tcp", Disk, Tcp, "send a file opened with O_DIRECT to a TCP socket"),
     new("sendfile:disk:udp", Disk, Udp, "send a file opened with O_DIRECT to a UDP socket"),
     new("sendfile:disk:unix", Disk, Unix, "send a file opened with O_DIRECT to a unix stream socket"),
+    new("sendfile:disk:unix", Disk, UnixDatagram, "send a file opened with O_DIRECT to a unix datagram socket")
+        .when(MessageSink),
     new("sendfile:disk:file", Disk, File, "send a file opened with O_DIRECT to another"),
     new("sendfile:disk:disk", Disk, Disk, "send a file to another, both opened with O_DIRECT"),
     new("sendfile:disk:pipe", Disk, Pipe, "send a file opened with O_DIRECT to a pipe"),
@@ -46,6 +51,8 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:device:udp", Zero, Udp, "send /dev/zero to a UDP socket").when(NullSource),
     new("sendfile:device:unix", Urandom, Unix, "send /dev/urandom to a unix stream socket"),
     new("sendfile:device:unix", Zero, Unix, "send /dev/zero to a unix stream socket").when(NullSource),
+    new("sendfile:device:unix", Urandom, UnixDatagram, "send /dev/urandom to a unix datagram socket").when(MessageSink),
+    new("sendfile:device:unix", Zero, UnixDatagram, "send /dev/zero to a unix datagram socket").when(NullToMessage),
     new("sendfile:device:file", Urandom, File, "send /dev/urandom to a file"),
     new("sendfile:device:file", Zero, File, "send /dev/zero to a file").when(NullSource),
     new("sendfile:device:disk", Urandom, Disk, "send /dev/urandom to a file opened with O_DIRECT"),
@@ -61,6 +68,7 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:other:tcp", Proc, Tcp, "send a file of /proc to a TCP socket"),
     new("sendfile:other:udp", Proc, Udp, "send a file of /proc to a UDP socket"),
     new("sendfile:other:unix", Proc, Unix, "send a file of /proc to a unix stream socket"),
+    new("sendfile:other:unix", Proc, UnixDatagram, "send a file of /proc to a unix datagram socket").when(MessageSink),
     new("sendfile:other:file", Proc, File, "send a file of /proc to a file"),
     new("sendfile:other:pipe", Proc, Pipe, "send a file of /proc to a pipe"),
     new("sendfile:other:device", Proc, Urandom, "send a file of /proc to /dev/urandom"),
@@ -68,6 +76,7 @@ pub(super) const MAIN: &[Workload] = &[
     new("sendfile:other:other", Proc, Netlink, "send a file of /proc to a netlink socket"),
     new("sendfile:tcp:pipe", Tcp, Pipe, "sendfile from a TCP socket to a pipe"),
     new("sendfile:unix:pipe", Unix, Pipe, "sendfile from a unix stream socket to a pipe"),
+    new("sendfile:unix:pipe", UnixDatagram, Pipe, "sendfile from a unix datagram socket to a pipe").when(MessageSource),
     new("sendfile:udp:pipe", Udp, Pipe, "sendfile from a UDP socket to a pipe"),
 ];
 

@@ -4,13 +4,14 @@ use std::io::IoSlice;
 
 use nix::fcntl::{self, SpliceFFlags};
 use nix::unistd;
-use zc_common::path::Condition::{NullSink, NullSource};
+use zc_common::path::Condition::{MessageSink, MessageSource, NullSink, NullSource};
 
 use super::Workload;
 use super::calls::{from, into, returned};
 use super::drive::{Moved, Stage};
 use super::fixture::Fixture::{
-    Disk, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, Urandom, User, Zero,
+    Disk, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom,
+    User, Zero,
 };
 
 fn splice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -81,6 +82,8 @@ pub(super) const MAIN: &[Workload] = &[
     new("splice:tcp:pipe", Tcp, Pipe, splice, "splice a TCP socket into a pipe"),
     new("splice:udp:pipe", Udp, Pipe, splice, "splice a UDP socket into a pipe"),
     new("splice:unix:pipe", Unix, Pipe, splice, "splice a unix stream socket into a pipe"),
+    new("splice:unix:pipe", UnixDatagram, Pipe, splice, "splice a unix datagram socket into a pipe")
+        .when(MessageSource),
     new("splice:device:pipe", Urandom, Pipe, splice, "splice /dev/urandom into a pipe"),
     new("splice:device:pipe", Zero, Pipe, splice, "splice /dev/zero into a pipe").when(NullSource),
     new("splice:other:pipe", Proc, Pipe, splice, "splice a file of /proc into a pipe"),
@@ -90,6 +93,7 @@ pub(super) const MAIN: &[Workload] = &[
     new("splice:pipe:tcp", Pipe, Tcp, splice, "splice a pipe into a TCP socket"),
     new("splice:pipe:udp", Pipe, Udp, splice, "splice a pipe into a UDP socket"),
     new("splice:pipe:unix", Pipe, Unix, splice, "splice a pipe into a unix stream socket"),
+    new("splice:pipe:unix", Pipe, UnixDatagram, splice, "splice a pipe into a unix datagram socket").when(MessageSink),
     new("splice:pipe:device", Pipe, Urandom, splice, "splice a pipe into /dev/urandom"),
     new("splice:pipe:device", Pipe, Null, splice, "splice a pipe into /dev/null").when(NullSink),
     new("splice:pipe:other", Pipe, Netlink, splice, "splice a pipe into a netlink socket"),
