@@ -23,6 +23,23 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
 
+/// BPF_ENABLE_STATS, and its BPF_STATS_RUN_TIME (include/uapi/linux/bpf.h, v6.1).
+const BPF_ENABLE_STATS: libc::c_long = 32;
+
+/// Lets the kernel count runs of all programs and their time, until what it returns is dropped.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn enable_stats() -> anyhow::Result<OwnedFd> {
+    let run_time = 0_u64;
+    // SAFETY: bpf(BPF_ENABLE_STATS) reads the eight bytes that it is given.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const run_time, size_of::<u64>()) };
+    let fd = i32::try_from(fd)?;
+    anyhow::ensure!(fd >= 0, "counting runs: {}", io::Error::last_os_error());
+    // SAFETY: the kernel has just made it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Those that the calling process has descriptors of, as /proc tells them.
 ///
 /// # Errors

@@ -101,6 +101,20 @@ fn metrics_are_promlint_clean_and_those_of_the_contract() -> Result<()> {
 }
 
 #[test]
+fn runs_of_the_probes_are_shown_once_the_kernel_counts_them() -> Result<()> {
+    let _counting = zc_tests::bpf::enable_stats()?;
+    let daemon = Daemon::start(&[])?;
+    let (runs, seconds) =
+        (r#"zcprof_probe_runs_total{probe="sys_exit"}"#, r#"zcprof_probe_seconds_total{probe="sys_exit"}"#);
+    let before = daemon.metrics()?;
+    let after = daemon.metrics()?;
+    after.assert_since(&before);
+    assert!(after.get(runs) > before.get(runs), "{} runs", after.get(runs));
+    assert!(after.get(seconds) > 0.0);
+    Ok(())
+}
+
+#[test]
 fn a_group_has_exactly_its_processes_bytes_and_no_counter_goes_back() -> Result<()> {
     let scratch = Scratch::new()?;
     let (group, mut start) = workload(&scratch)?;

@@ -58,11 +58,31 @@ pub(super) fn run(arguments: &RecordArgs) -> Result<u8, Failure> {
 fn record(arguments: &RecordArgs) -> Result<u8, Failure> {
     // Before the command runs: it may run for hours, or not bear being run twice.
     let file = arguments.output.as_deref().map(open).transpose()?;
-    let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
-    let ran = child::run(&agent, &arguments.command)?;
+    let (agent, ran) = match run_command(&arguments.command) {
+        Ok(ran) => ran,
+        Err(failure) => {
+            discard(file, arguments.output.as_deref());
+            return Err(failure);
+        }
+    };
     let profile = window::since_start(agent.catalogue(), ran.key, &ran.snapshot);
     report(arguments, file, &profile)?;
     Ok(child::exit_status(ran.status))
+}
+
+fn run_command(command: &[OsString]) -> Result<(Agent, child::Ran), Failure> {
+    let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
+    let ran = child::run(&agent, command)?;
+    Ok((agent, ran))
+}
+
+/// Takes the report's file away again where it is empty: there is no report.
+fn discard(file: Option<File>, path: Option<&Path>) {
+    let empty = file.and_then(|file| file.metadata().ok()).is_some_and(|of| of.is_file() && of.len() == 0);
+    if let (true, Some(path)) = (empty, path) {
+        // It says nothing, and we have something worse to tell.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Opens the report's file without touching what is in it yet.
@@ -129,6 +149,18 @@ mod tests {
         report(&arguments, Some(file), &profile).unwrap();
         let back: Profile = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(back, profile);
+    }
+
+    #[test]
+    fn where_there_is_no_report_there_is_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (new, old) = (directory.path().join("new"), directory.path().join("old"));
+        std::fs::write(&old, "earlier").unwrap();
+        for path in [&new, &old] {
+            discard(Some(open(path).unwrap()), Some(path));
+        }
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "earlier");
     }
 
     #[test]

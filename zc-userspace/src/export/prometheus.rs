@@ -5,7 +5,9 @@
 mod process;
 
 use ::prometheus::core::Collector;
-use ::prometheus::{Encoder as _, Error, GaugeVec, Histogram, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use ::prometheus::{
+    CounterVec, Encoder as _, Error, GaugeVec, Histogram, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+};
 use zc_common::path::PathId;
 
 use super::{About, VERSION};
@@ -193,6 +195,7 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         let labels = [probe.name, probe.reason.as_deref().unwrap_or_default()];
         attached.with_label_values(&labels).set(f64::from(u8::from(probe.attached)));
     }
+    runs(families, snapshot)?;
     let lost = families.counters(
         "zcprof_events_lost_total",
         "Lifecycle events that were lost; no byte of the ledger rests on them.",
@@ -205,6 +208,22 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         "System calls whose descriptor or buffer could not be resolved, of all groups and of no process.",
         of_groups.sum::<u64>() + fallback_counters(snapshot).unclassified().operations,
     )
+}
+
+/// Only where the kernel counts them: zeroes would say that the probes do not run.
+fn runs(families: &Families, snapshot: &Snapshot) -> Result<(), Error> {
+    if snapshot.runs.iter().all(|one| one.runs == 0) {
+        return Ok(());
+    }
+    let help = "Runs of a probe while kernel.bpf_stats_enabled was 1.";
+    let runs = families.counters("zcprof_probe_runs_total", help, &["probe"])?;
+    let help = "Time that they took.";
+    let seconds = families.add(CounterVec::new(Opts::new("zcprof_probe_seconds_total", help), &["probe"])?)?;
+    for one in &snapshot.runs {
+        runs.with_label_values(&[one.probe]).inc_by(one.runs);
+        seconds.with_label_values(&[one.probe]).inc_by(one.time.as_secs_f64());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -267,6 +286,8 @@ mod tests {
             "zcprof_fallback_threads_total 1",
             r#"zcprof_events_lost_total{cause="ring_full"} 5"#,
             "zcprof_operations_unclassified_total 1",
+            r#"zcprof_probe_runs_total{probe="sys_exit"} 7"#,
+            r#"zcprof_probe_seconds_total{probe="sys_exit"} 0.25"#,
             r#"zcprof_probe_attached{probe="sys_exit",reason=""} 1"#,
             r#"zcprof_probe_attached{probe="net",reason="not in this build"} 0"#,
         ] {
@@ -279,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_not_observed_is_absent() {
         let text = text(&snapshot());
-        for name in ["dma_bytes", "page_faults", "context_switches", "page_cache", "pass_through", "probe_runs"] {
+        for name in ["dma_bytes", "page_faults", "context_switches", "page_cache", "pass_through"] {
             assert!(!text.contains(name), "{name}");
         }
         assert!(!text.contains(r#"cause="page_fault""#));
@@ -299,6 +320,13 @@ mod tests {
         let of = |cells: &[(&str, u64)]| delivered(&profile(&about().catalogue, Vec::new(), &counters(cells), None, 0));
         let reading = of(&[("read:file:user", 100)]);
         assert!(reading <= of(&[("read:file:user", 100), ("write:user:tcp", 5)]));
+    }
+
+    #[test]
+    fn runs_that_the_kernel_does_not_count_are_absent() {
+        let mut snapshot = snapshot();
+        snapshot.runs[0].runs = 0;
+        assert!(!text(&snapshot).contains("zcprof_probe_runs"));
     }
 
     #[test]

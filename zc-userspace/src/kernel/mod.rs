@@ -12,5 +12,5 @@ mod tracer;
 
 pub use events::{Lifecycle, LifecycleKind};
 pub use probes::{ProbeStatus, kernel_release};
-pub use read::{FallbackReading, Reading, ThreadReading};
+pub use read::{FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use zc_common::record::{
     CELL_FREE, CELLS, Cell, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
@@ -58,6 +59,20 @@ pub struct Reading {
     pub shared: Vec<(SharedKey, Cell)>,
     /// Host-wide.
     pub fallback: FallbackReading,
+    /// Of the probes themselves.
+    pub runs: Vec<ProbeRuns>,
+}
+
+/// How often a probe ran and how long that took, since it was loaded. The kernel counts it only while
+/// `kernel.bpf_stats_enabled` is 1; both are zero until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeRuns {
+    /// The probe's name.
+    pub probe: &'static str,
+    /// Runs.
+    pub runs: u64,
+    /// Their time together.
+    pub time: Duration,
 }
 
 /// Ids of ledgers that were handed out as exited and that the iterator still showed as living: the exiting thread had

@@ -16,7 +16,7 @@ use super::events::{Events, Lifecycle};
 use super::object::Blanks;
 use super::offsets::MissingField;
 use super::probes::ProbeStatus;
-use super::read::{self, HandedOut, Reading};
+use super::read::{self, HandedOut, ProbeRuns, Reading};
 use super::{bpf, calls, object, offsets};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -197,7 +197,18 @@ impl Tracer {
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
+        reading.runs = self.runs();
         Ok(reading)
+    }
+
+    /// How often the hooks ran; one whose state can't be read is left out.
+    fn runs(&self) -> Vec<ProbeRuns> {
+        let of = |name: &'static str| {
+            let program: &BtfTracePoint = self.ebpf.program(name)?.try_into().ok()?;
+            let info = program.info().ok()?;
+            Some(ProbeRuns { probe: name, runs: info.run_count(), time: info.run_time() })
+        };
+        TRACEPOINTS.iter().filter_map(|(name, _)| of(name)).collect()
     }
 
     /// Removes cells of the shared ledger that are summed for good.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::identity::ProcessKey;
-use crate::kernel::FallbackReading;
+use crate::kernel::{FallbackReading, ProbeRuns};
 
 /// A process and its totals since it was first seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub groups: BTreeMap<String, Counters>,
     /// What could be counted for no process.
     pub fallback: FallbackReading,
+    /// How often the probes ran.
+    pub runs: Vec<ProbeRuns>,
 }
 
 impl Snapshot {

@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
 use super::identity::{Cgroup, ProcessKey};
 use super::snapshot::{Process, Snapshot};
-use crate::kernel::{FallbackReading, Lifecycle, LifecycleKind, Reading, ThreadReading};
+use crate::kernel::{FallbackReading, Lifecycle, LifecycleKind, ProbeRuns, Reading, ThreadReading};
 
 /// Exited processes that are kept at the most, where they are not kept for good: the retention alone would let a host
 /// that runs 100 commands a second fill the daemon's memory.
@@ -72,6 +72,7 @@ pub struct Ledger {
     cgroups: HashMap<u64, Cgroup>,
     groups: Groups,
     fallback: FallbackReading,
+    runs: Vec<ProbeRuns>,
 }
 
 fn key_of(identity: &Identity) -> ProcessKey {
@@ -105,6 +106,7 @@ impl Ledger {
             cgroups: HashMap::new(),
             groups: Groups::new(settings.max_groups),
             fallback: FallbackReading::default(),
+            runs: Vec::new(),
         }
     }
 
@@ -161,6 +163,7 @@ impl Ledger {
             }
         }
         self.fallback = reading.fallback;
+        self.runs = reading.runs;
         self.settle(now)
     }
 
@@ -225,7 +228,7 @@ impl Ledger {
         let mut processes: Vec<_> = self.entries.values().map(|entry| Arc::clone(&entry.process)).collect();
         processes.sort_unstable_by_key(|process| process.key);
         let groups: BTreeMap<_, _> = self.groups.totals().clone();
-        Snapshot { taken, duration, processes, groups, fallback: self.fallback.clone() }
+        Snapshot { taken, duration, processes, groups, fallback: self.fallback.clone(), runs: self.runs.clone() }
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::problem::Problem;
 use super::App;
 use super::figures::{Figures, GroupRow, Order, ProcessRow, Sort, sort};
 use super::query::{Params, Pid, means, past, profile_of};
-use crate::ledger::{Counters, Selector, Snapshot};
+use crate::ledger::{Counters, Process, Selector, Snapshot};
 use crate::model::{ProcessInfo, Profile, profile};
 
 /// How many processes a list has unless told otherwise.
@@ -32,6 +32,8 @@ pub(super) struct ListQuery {
     order: Option<Order>,
     /// How many processes at most; 100 unless told otherwise.
     limit: Option<usize>,
+    /// Only processes whose command name, file, unit, container or cgroup has this text in it.
+    filter: Option<String>,
     /// Only processes with this command name.
     comm: Option<String>,
     /// Only processes that run this file: its path, or its last component.
@@ -72,6 +74,12 @@ impl ListQuery {
     }
 }
 
+/// Whether one of a process's names has a text in it.
+fn has_text(process: &Process, text: &str) -> bool {
+    let names = [&process.exe, &process.unit, &process.container, &process.cgroup];
+    process.comm.contains(text) || names.into_iter().flatten().any(|name| name.contains(text))
+}
+
 /// The processes and their figures since each was first seen.
 #[utoipa::path(get, path = "/api/v1/processes", params(ListQuery), responses(
     (status = 200, description = "Those that match all filters.", body = ProcessList),
@@ -83,9 +91,12 @@ pub(super) async fn list(
 ) -> Result<Json<ProcessList>, Problem> {
     let snapshot = app.fresh().await?;
     let (by, order, limit, exited) = (query.sort, query.order, query.limit.unwrap_or(DEFAULT_LIMIT), query.exited);
+    let filter = query.filter.clone().unwrap_or_default();
     let selectors = query.selectors();
     let wanted = snapshot.processes.iter().filter(|process| {
-        exited.is_none_or(|exited| exited == process.exited) && selectors.iter().all(|one| means(one, process))
+        exited.is_none_or(|exited| exited == process.exited)
+            && has_text(process, &filter)
+            && selectors.iter().all(|one| means(one, process))
     });
     let mut processes: Vec<_> = wanted
         .map(|process| {

@@ -22,8 +22,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(query)| Self(query)).map_err(|error: QueryRejection| Problem::bad_parameter(error.body_text()))
+        query.map(|Query(query)| Self(query)).map_err(|error: QueryRejection| Problem::bad_parameter(reason(&error)))
     }
+}
+
+/// What is wrong, without the words about deserializing in front of it.
+fn reason(error: &QueryRejection) -> String {
+    let text = error.body_text();
+    text.rsplit_once("query string: ").map_or(text.clone(), |(_, reason)| reason.to_owned())
 }
 
 /// The pid in a route.
@@ -88,6 +94,7 @@ pub(super) fn means(selector: &Selector, process: &Arc<Process>) -> bool {
         processes: vec![Arc::clone(process)],
         groups: Default::default(),
         fallback: Default::default(),
+        runs: Vec::new(),
     };
     !selector.select(&alone).is_empty()
 }

@@ -105,6 +105,8 @@ fn processes_are_sorted_limited_and_filtered() {
     assert_eq!(pids("limit=0"), [0_u64; 0]);
     assert_eq!(json("/api/v1/processes?limit=1&exited=false")["total"], 3);
     assert_eq!(pids("comm=worker"), [20]);
+    assert_eq!(pids("filter=ork"), [20]);
+    assert_eq!(pids("filter=nobody"), [0; 0]);
     assert_eq!(pids("exe=nginx"), [10], "descendants are not meant");
     assert_eq!(pids("exe=/usr/sbin/cat&exited=true"), [40]);
     assert_eq!(pids("unit=nginx&pid=20"), [0_u64; 0]);
