@@ -317,6 +317,37 @@ fn an_address_that_it_should_not_or_can_not_have_is_refused() -> Result<()> {
 }
 
 #[test]
+fn with_tls_it_may_listen_anywhere_and_lets_in_who_has_the_password() -> Result<()> {
+    if without("curl") {
+        return Ok(());
+    }
+    /// bcrypt's of "secret".
+    const HASH: &str = "$2b$04$QmicYokiB3zzLa7K6D8h1OulqeUN06YASloWkvtlF.QiBtbHIcoVS";
+    let scratch = Scratch::new()?;
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let certificate = scratch.text("a.crt", own.cert.pem())?;
+    scratch.text("a.key", own.signing_key.serialize_pem())?;
+    let tls = "tls_server_config:\n  cert_file: a.crt\n  key_file: a.key\n";
+    let web = scratch.text("web.yml", format!("{tls}basic_auth_users:\n  alice: {HASH}\n"))?;
+    let daemon = Daemon::launch(&["--web.config.file", &web, "--web.listen-address", "0.0.0.0:0"])?;
+    let port = daemon.address.port();
+    let curl = |scheme: &str, user: &str| -> Result<String> {
+        let url = format!("{scheme}://localhost:{port}/metrics");
+        let options = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--ipv4", "--cacert", &certificate, "-u", user];
+        Ok(run(Command::new("curl").args(options).arg(url))?.stdout)
+    };
+    assert_eq!(curl("https", "alice:secret")?, "200");
+    assert_eq!(curl("https", "alice:wrong")?, "401");
+    assert_eq!(curl("https", "bob:secret")?, "401");
+    assert_eq!(curl("http", "alice:secret")?, "000");
+    let plain = scratch.text("plain.yml", format!("basic_auth_users:\n  alice: {HASH}\n"))?;
+    let open = ["--web.config.file", &plain, "--web.listen-address", "0.0.0.0:0"];
+    assert_refused(&open, &["plain HTTP", "tls_server_config"])?;
+    let faulty = scratch.text("faulty.yml", "basic_auth_users:\n  alice: secret\n")?;
+    assert_refused(&["--web.config.file", &faulty], &[&faulty, "alice", "htpasswd"])
+}
+
+#[test]
 fn a_configuration_that_makes_no_sense_is_refused_by_its_line() -> Result<()> {
     let scratch = Scratch::new()?;
     let missing = scratch.at("none.toml");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::export::web::{Web, WebError};
 use crate::kernel::ProbeStatus;
 use crate::ledger::GroupBy;
 
@@ -72,8 +73,10 @@ pub struct DaemonOptions {
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// Where to listen; loopback only, unless plain HTTP was allowed elsewhere.
+    /// Where to listen; loopback only, unless with TLS, or plain HTTP was allowed elsewhere.
     pub listen: Vec<SocketAddr>,
+    /// The web configuration: TLS, who may ask.
+    pub web_config: Option<PathBuf>,
     /// What processes are grouped by in the metrics.
     pub group_by: GroupBy,
     /// Groups beside `other`.
@@ -119,14 +122,12 @@ pub enum ConfigError {
     },
     /// Plain HTTP would leave the host.
     #[error(
-        "refusing to serve plain HTTP on {0}, which is not a loopback address: listen on {DEFAULT_LISTEN_ADDRESS} and put a proxy with TLS before it, or accept the risk with --web.insecure"
+        "refusing to serve plain HTTP on {0}, which is not a loopback address: give a --web.config.file with tls_server_config, listen on {DEFAULT_LISTEN_ADDRESS}, or accept the risk with --web.insecure"
     )]
     Insecure(SocketAddr),
-    /// TLS was asked for.
-    #[error(
-        "this build has no TLS or authentication yet, so it can't follow the web configuration {0}: leave --web.config.file out, and put a proxy with TLS before {DEFAULT_LISTEN_ADDRESS}"
-    )]
-    NoTls(PathBuf),
+    /// The web configuration can't be used.
+    #[error("{0}; see --web.config.file")]
+    Web(#[from] WebError),
     /// A probe by a name that none has.
     #[error("there is no probe `{name}`; the probes are: {known}")]
     UnknownProbe {
@@ -166,19 +167,21 @@ impl DaemonConfig {
     /// If the file or an address is unusable, or plain HTTP would leave the host.
     pub fn load(options: DaemonOptions) -> Result<Self, ConfigError> {
         let file = options.config_file.as_deref().map_or_else(|| Ok(file::File::default()), file::read)?;
-        if let Some(path) = options.web_config_file.or(file.web.config.file) {
-            return Err(ConfigError::NoTls(path));
-        }
+        let web_config = options.web_config_file.or(file.web.config.file);
+        let web = web_config.as_deref().map(Web::load).transpose()?;
+        let encrypts = web.is_some_and(|web| web.current().tls.is_some());
         let addresses = [options.web_listen_address, file.web.listen_address, vec![DEFAULT_LISTEN_ADDRESS.to_owned()]];
         let addresses = addresses.into_iter().find(|given| !given.is_empty()).unwrap_or_default();
         let listen = addresses.iter().map(|address| resolve(address)).collect::<Result<Vec<_>, _>>()?;
-        if !options.web_insecure.or(file.web.insecure).unwrap_or(false)
+        if !encrypts
+            && !options.web_insecure.or(file.web.insecure).unwrap_or(false)
             && let Some(open) = listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
         {
             return Err(ConfigError::Insecure(*open));
         }
         Ok(Self {
             listen,
+            web_config,
             group_by: options.group_by.or(file.group_by).unwrap_or_default(),
             max_groups: options.max_groups.or(file.max_groups).unwrap_or(DEFAULT_MAX_GROUPS),
             retain: options.retain.or(file.retain).unwrap_or(DEFAULT_RETAIN),
@@ -297,11 +300,8 @@ mod tests {
         }
         assert!(on("[::ffff:127.0.0.1]:1", None).is_ok());
         assert!(on("127.0.0.1", None).unwrap_err().contains("host:port"));
-        let tls = DaemonOptions { web_config_file: Some("web.yml".into()), ..DaemonOptions::default() };
-        assert!(DaemonConfig::load(tls).unwrap_err().to_string().contains("no TLS"));
-        assert!(
-            with_file("[web]\nconfig.file = \"web.yml\"\n", DaemonOptions::default()).unwrap_err().contains("no TLS")
-        );
+        let missing = "[web]\nconfig.file = \"/nonexistent/web.yml\"\n";
+        assert!(with_file(missing, DaemonOptions::default()).unwrap_err().contains("/nonexistent/web.yml"));
     }
 
     #[test]

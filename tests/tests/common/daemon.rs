@@ -27,6 +27,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(options: &[&str]) -> Result<Self> {
+        let daemon = Self::launch(options)?;
+        until("the daemon to be ready", || Ok((daemon.get("/-/ready")?.status == 200).then_some(())))?;
+        Ok(daemon)
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn launch(options: &[&str]) -> Result<Self> {
         let mut start = command(["daemon", "--web.listen-address", "127.0.0.1:0"]);
         let mut process = Running::start_as_is(start.args(options).stdout(Stdio::null()).stderr(Stdio::piped()))?;
         let log = Arc::new(Mutex::new(String::new()));
@@ -46,9 +53,7 @@ impl Daemon {
             let line = log.lines().find_map(|line| line.split_once("listening address="));
             Ok(line.map(|(_, address)| address.parse()).transpose()?)
         })?;
-        let daemon = Self { process, address, log };
-        until("the daemon to be ready", || Ok((daemon.get("/-/ready")?.status == 200).then_some(())))?;
-        Ok(daemon)
+        Ok(Self { process, address, log })
     }
 
     /// `GET path`, never so often that the daemon would answer from a reading it has made for an earlier request.

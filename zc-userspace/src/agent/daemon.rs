@@ -17,6 +17,7 @@ use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
+use crate::export::web::Web;
 use crate::export::{About, VERSION};
 use crate::kernel::kernel_release;
 use crate::ledger::Settings;
@@ -46,6 +47,7 @@ pub fn run(config: &DaemonConfig) -> ExitCode {
 }
 
 fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
+    let web = config.web_config.as_deref().map(Web::load).transpose()?.map(Arc::new);
     // The ports first: a daemon that can't be asked must not trace.
     let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
     // A stop asked for while the probes are being attached waits for them, and is then a stop like any other.
@@ -87,7 +89,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         for listener in &listeners {
             info!(address = %listener.local_addr()?, "listening");
         }
-        serve(listeners, router(app), signals).await.context("can't serve HTTP")
+        serve(listeners, router(app, web.clone()), web, signals).await.context("can't serve HTTP")
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(stop);

@@ -29,10 +29,10 @@ pub struct DaemonArgs {
     /// Address to listen on; may be given several times [default: 127.0.0.1:9750].
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     pub listen: Vec<String>,
-    /// File with TLS and authentication (not in this build).
+    /// File with TLS, client certificates, names and passwords, in the format of Prometheus's exporters.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
-    /// Listen on other addresses than this host's own without authentication.
+    /// Listen on other addresses than this host's own without TLS.
     #[arg(long = "web.insecure")]
     pub insecure: bool,
     /// Configuration file.

@@ -9,6 +9,7 @@ pub mod serve;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod web;
 
 use crate::kernel::ProbeStatus;
 use crate::ledger::GroupBy;

@@ -64,6 +64,12 @@ impl Problem {
         Self::new("urn:zcprof:problem:not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// Nobody has said who asks, or not rightly.
+    pub fn unauthorized() -> Self {
+        let detail = "the daemon's web configuration asks for a name and a password (HTTP Basic authentication)";
+        Self::new("urn:zcprof:problem:unauthorized", "Unauthorized", StatusCode::UNAUTHORIZED, detail)
+    }
+
     /// The answer took too long.
     pub fn timeout() -> Self {
         let detail = "the answer took too long, the host may be overloaded: try again";

@@ -10,26 +10,33 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+
+use super::web::Web;
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a client may take over its request's head; an idle connection is closed after it, too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take over the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How large a request's head may be, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long answers may go on after the stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves until `stop` is done, then finishes the answers under way.
+/// Serves until `stop` is done, then finishes the answers under way. Speaks TLS if the web configuration has it.
 ///
 /// # Errors
 /// If a listener can't be used.
 pub async fn serve(
     listeners: Vec<std::net::TcpListener>,
     router: Router,
+    web: Option<Arc<Web>>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let connections = Arc::new(GracefulShutdown::new());
@@ -38,7 +45,8 @@ pub async fn serve(
     for listener in listeners {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(listener, router.clone(), Arc::clone(&places), Arc::clone(&connections)));
+        let server = Server { router: router.clone(), web: web.clone(), connections: Arc::clone(&connections) };
+        accepting.spawn(server.accept(listener, Arc::clone(&places)));
     }
     stop.await;
     accepting.shutdown().await;
@@ -51,34 +59,50 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(listener: TcpListener, router: Router, places: Arc<Semaphore>, connections: Arc<GracefulShutdown>) {
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), connections.watcher());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, or a client that was gone at once: neither ends the daemon.
-                warn!(%error, "can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+/// What every connection of a listener shares.
+struct Server {
+    router: Router,
+    web: Option<Arc<Web>>,
+    connections: Arc<GracefulShutdown>,
+}
+
+impl Server {
+    async fn accept(self, listener: TcpListener, places: Arc<Semaphore>) {
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let tls = self.web.as_ref().and_then(|web| web.current().tls.clone());
+                    let (router, watcher) = (self.router.clone(), self.connections.watcher());
+                    tokio::spawn(async move {
+                        connection(stream, tls, router, watcher).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or a client that was gone at once: neither ends the daemon.
+                    warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }
 }
 
-fn connection(stream: TcpStream, router: Router, watcher: Watcher) -> impl Future<Output = ()> + use<> {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
+    let Some(tls) = tls else { return talk(stream, router, watcher).await };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => talk(stream, router, watcher).await,
+        Ok(Err(error)) => debug!(%error, "no TLS with a client"),
+        Err(_) => debug!("a client took too long over the TLS handshake"),
+    }
+}
+
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     let service = TowerToHyperService::new(router);
-    let served = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
-    async move {
-        if let Err(error) = served.await {
-            debug!(%error, "a connection ended early");
-        }
+    if let Err(error) = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await {
+        debug!(%error, "a connection ended early");
     }
 }
 
@@ -106,7 +130,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let router = Router::new().route("/", get(async || "here"));
-            let server = tokio::spawn(serve(vec![listener], router, async {
+            let server = tokio::spawn(serve(vec![listener], router, None, async {
                 let _ = stopped.await;
             }));
             let answer = ask(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;

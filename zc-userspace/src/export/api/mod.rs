@@ -25,6 +25,7 @@ use utoipa::OpenApi;
 use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
 use super::problem::Problem;
 use super::source::Source;
+use super::web::{self, Web};
 use super::{About, page, prometheus};
 use crate::ledger::Snapshot;
 
@@ -70,9 +71,9 @@ impl App {
 )]
 struct Document;
 
-/// The router of everything that the daemon serves.
-pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+/// The router of everything that the daemon serves; with a web configuration, to those whom it lets in.
+pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
+    let routes = Router::new()
         .route("/", get(page::html))
         .route("/page.js", get(page::script))
         .route("/metrics", get(metrics))
@@ -87,9 +88,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/paths", get(paths))
         .route("/api/v1/probes", get(probes))
         .fallback(async |request: Request| Problem::no_such_resource(request.uri().path()))
-        .method_not_allowed_fallback(async |request: Request| Problem::wrong_method(request.method().as_str()))
-        .layer(middleware::from_fn(guard))
-        .with_state(app)
+        .method_not_allowed_fallback(async |request: Request| Problem::wrong_method(request.method().as_str()));
+    let routes = match web {
+        Some(web) => routes.layer(middleware::from_fn_with_state(web, web::check)),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn(guard)).with_state(app)
 }
 
 /// Bounds every request, and adds to every answer what browsers must know.
@@ -112,7 +116,8 @@ async fn guard(request: Request<Body>, next: Next) -> Response {
         (header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // Unless the web configuration sets it.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     debug!(request = asked, status = response.status().as_u16(), took = ?begun.elapsed(), "answered");
     response

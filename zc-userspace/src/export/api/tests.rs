@@ -55,7 +55,7 @@ fn ask(app: Arc<App>, method: Method, path: &str, body: Body) -> Answer {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let request = Request::builder().method(method).uri(path).body(body).unwrap();
-        let response = router(app).oneshot(request).await.unwrap();
+        let response = router(app, None).oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
