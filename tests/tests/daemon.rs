@@ -392,10 +392,13 @@ fn it_gives_up_all_privileges_and_stops_at_once_leaving_nothing() -> Result<()> 
     let mut daemon = Daemon::start(&[])?;
     for thread in fs::read_dir(format!("/proc/{}/task", daemon.process.pid()))? {
         let thread = thread?.file_name().to_string_lossy().into_owned();
-        for (field, value) in [("CapEff", 0), ("CapPrm", 0), ("CapInh", 0), ("CapAmb", 0), ("NoNewPrivs", 1)] {
+        for (field, value) in
+            [("CapEff", 0), ("CapPrm", 0), ("CapInh", 0), ("CapAmb", 0), ("NoNewPrivs", 1), ("Seccomp", 2)]
+        {
             assert_eq!(u64::from_str_radix(&status_field(&thread, field)?, 16)?, value, "{field}");
         }
     }
+    assert!(daemon.log().contains("confined: files by landlock, system calls by seccomp"), "{}", daemon.log());
     // It does not wait for clients that say nothing.
     let _idle = TcpStream::connect(daemon.address)?;
     let begun = Instant::now();

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
-use super::{Agent, DRAIN_INTERVAL, drop_capabilities};
+use super::{Agent, Confined, DRAIN_INTERVAL, confine, drop_capabilities};
 use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
 use crate::export::serve::serve;
@@ -59,6 +59,11 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     nix::sys::prctl::set_no_new_privs().context("can't set no_new_privs")?;
     drop_capabilities().context("can't drop capabilities")?;
     announce(&agent, &renounced);
+    match confine(&web.as_ref().map_or_else(Vec::new, |web| web.folders())) {
+        Ok(Confined { files: true }) => info!("confined: files by landlock, system calls by seccomp"),
+        Ok(Confined { files: false }) => warn!("this kernel has no landlock: only system calls are confined"),
+        Err(error) => warn!(%error, "not confined"),
+    }
     // Threads only from here on: they inherit that nothing is permitted.
     let about = About {
         catalogue: agent.catalogue().clone(),

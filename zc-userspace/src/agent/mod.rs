@@ -1,5 +1,6 @@
 //! The agent: a tracer and a ledger, and the one way to bring the ledger up to date. Commands and daemon share it.
 
+mod confine;
 pub mod daemon;
 mod privileges;
 mod procfs;
@@ -12,6 +13,7 @@ use crate::kernel::{Ledgers, LoadError, Options, ProbeStatus, Tracer};
 use crate::ledger::{Ledger, Settings, Snapshot};
 use crate::model::Catalogue;
 
+pub use confine::{ConfineError, Confined, confine};
 pub use privileges::drop_capabilities;
 pub use procfs::Procfs;
 

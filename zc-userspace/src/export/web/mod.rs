@@ -79,6 +79,16 @@ impl Web {
         Ok(Self { path: path.to_owned(), state: Mutex::new(read(path)?) })
     }
 
+    /// The folders of the files that it was read from.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = |path: &PathBuf| match path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        state.files.iter().map(|(path, _)| folder(path)).collect()
+    }
+
     /// What it says, read again if a file has changed.
     pub fn current(&self) -> Arc<Current> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
