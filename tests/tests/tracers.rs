@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
+use zc_common::record::SLOTS;
 use zc_tests::bpf;
 use zc_tests::expected::Paths;
 use zc_tests::stage::{Helper, SETTINGS};
@@ -113,6 +114,31 @@ fn tracers_of_all_kinds_count_the_same() -> anyhow::Result<()> {
             assert_eq!(after.1 - before.1, calls, "{scenario}, tracer {which}");
         }
     }
+    Ok(())
+}
+
+/// Threads whose exit nobody noticed leave their slots behind; those that come after on their stacks must not count in
+/// their names, and what the dead have counted is found.
+#[test]
+fn missed_exits_cost_no_thread_that_comes_after() -> anyhow::Result<()> {
+    const THREADS: u64 = 40_000;
+    const OPERATIONS: u64 = 2;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let agent = agent_with(Ledgers::Unfolded)?;
+    let mut helper = Helper::start(ACTOR, &["waves", &THREADS.to_string(), "1"])?;
+    helper.wait_stopped()?;
+    let before = helper.observe(&agent)?;
+    helper.proceed()?;
+    helper.wait_stopped()?;
+    let snapshot = agent.observe()?;
+    let after = helper.process(&snapshot)?;
+    let report = helper.finish()?;
+    let counted = sum(&Paths::of(agent.catalogue(), &after.counters.since(&before.counters))).0;
+    let done = sum(&report.paths).0;
+    // Missing is what is still in the slots, whose threads have had no successor.
+    let missing = (done - counted) / OPERATIONS;
+    assert!(missing <= SLOTS as u64, "{counted} of {done}");
+    assert!(snapshot.fallback.evicted > 0 && missing > 0, "{:?}", snapshot.fallback);
     Ok(())
 }
 

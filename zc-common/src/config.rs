@@ -131,6 +131,8 @@ pub const LEDGERS_SLOTS: u64 = 0;
 pub const LEDGERS_THREADS: u64 = 1;
 /// They count in the shared ledger, as where a thread can't have storage.
 pub const LEDGERS_SHARED: u64 = 2;
+/// They count in slots, and exits of those that do are missed: for the test of what that costs.
+pub const LEDGERS_UNFOLDED: u64 = 3;
 
 /// Where the running kernel keeps what the probes read: byte offsets from its BTF, and how to read them.
 #[repr(C)]

@@ -96,6 +96,9 @@ pub struct ThreadLedger {
     pub folded: u64,
     /// 1 + the number of the slot that the thread counts in, 0 if it counts here.
     pub slot: u64,
+    /// What is known of the call at hand. It goes through here so that the verifier forgets the values that it may have,
+    /// and does not check what follows for each of them.
+    pub forget: [u64; 6],
     /// Remembered buffers.
     pub vma: [VmaSlot; VMA_SLOTS],
     /// Payload.
@@ -140,6 +143,10 @@ pub struct Fallback {
     pub events_lost: u64,
     /// Ledgers of exited threads that found the map of exited threads full.
     pub threads: u64,
+    /// System calls of threads that could have no ledger; they are counted for their processes.
+    pub without_ledger: u64,
+    /// Slots whose threads were gone without having given them back; what was in them is counted.
+    pub evicted: u64,
     /// Payload by catalogue cell.
     pub cells: [Cell; CELLS],
 }
@@ -190,11 +197,11 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 24 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());
-    assert!(size_of::<Fallback>() == 24 + 16 * CELLS);
+    assert!(size_of::<Fallback>() == 40 + 16 * CELLS);
     assert!(size_of::<ThreadHead>() == 80);
     assert!(size_of::<LifecycleEvent>() == 64 + 8);
     assert!(size_of::<ExecEvent>() == 64 + 8 + 256);

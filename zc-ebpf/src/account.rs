@@ -3,7 +3,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use zc_common::config::{LEDGERS_SHARED, LEDGERS_SLOTS};
+use zc_common::config::{LEDGERS_SHARED, LEDGERS_THREADS};
 use zc_common::record::{CELL_CALLS, CELL_FREE, Cell, Fallback, SharedKey, THREAD_CELLS, ThreadCells, ThreadLedger};
 
 use crate::kernel::Task;
@@ -37,7 +37,9 @@ pub extern "C" fn prepare(stack: u64) -> u64 {
         identity::set_parent(thread, identity::parent_of(task.at()));
         thread.identity.id = new_id();
     }
-    if config!(ledgers) == LEDGERS_SLOTS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
+    if config!(ledgers) != LEDGERS_THREADS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
+        // For the case that nobody can fill it in later (see `evict`).
+        identity::fill(&mut thread.identity, task.at());
         slots::claim(thread, task, stack);
     }
     COUNT
@@ -66,6 +68,9 @@ pub extern "C" fn move_scratch() -> u64 {
     let process = identity::process_of(Task::current().at());
     let mut key = SharedKey { process_start: process.start, tgid: process.tgid, cell: u32::from(CELL_CALLS) };
     count_shared(&key, scratch.system_calls, 0);
+    if let Some(fallback) = fallback() {
+        fallback.without_ledger += scratch.system_calls;
+    }
     scratch.system_calls = 0;
     // What it remembers is another process's.
     for vma in &mut scratch.vma {
@@ -194,11 +199,43 @@ pub fn fold(thread: &mut ThreadLedger) {
     let identity = thread.identity;
     let counted = slots::located(thread);
     counted.identity = identity;
-    if EXITED.insert(identity.id, &*counted, 0).is_err() {
-        fold_into_fallback(counted);
-    }
-    thread.folded = 1;
+    hand_over(counted);
+    slots::exchange(&mut thread.folded, 1);
     slots::release(thread);
+}
+
+/// The same for an exiting thread whose storage can't be had at this moment (before 6.2 it is locked while another task
+/// of this CPU is held up in it): what its slot has.
+#[inline(always)]
+pub fn fold_slot(task: Task) {
+    let Some(slot) = slots::of_task(task) else { return };
+    identity::fill(&mut slot.ledger.identity, task.at());
+    hand_over(&mut slot.ledger);
+    slots::free(slot);
+}
+
+/// Empties the slot of a stack that a new thread is about to use, if the one before has left it behind: its exit was
+/// missed, and whoever came after would count in its name.
+#[inline(always)]
+pub fn evict(new: Task) {
+    let Some(slot) = slots::of_task(new) else { return };
+    hand_over(&mut slot.ledger);
+    slots::free(slot);
+    if let Some(fallback) = fallback() {
+        fallback.evicted += 1;
+    }
+}
+
+/// Puts a ledger where the agent fetches it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hand_over(ledger: *mut ThreadLedger) -> u64 {
+    // SAFETY: callers pass a ledger in a map or in a task's storage.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+    if EXITED.insert(ledger.identity.id, &*ledger, 0).is_err() {
+        fold_into_fallback(ledger);
+    }
+    0
 }
 
 #[inline(always)]

@@ -115,15 +115,17 @@ impl Operation {
 }
 
 /// Where an operation's buffers are.
+#[derive(Clone, Copy)]
+#[repr(u64)]
 enum Shape {
     /// At one address.
-    Buffer(u64),
-    /// In this many iovecs at an address.
-    Iovecs(u64, u64),
-    /// In a msghdr's iovecs.
-    Message(u64),
-    /// In as many mmsghdrs as the call returned.
-    Messages(u64),
+    Buffer,
+    /// In so many iovecs at an address.
+    Iovecs,
+    /// In the iovecs of a msghdr at an address.
+    Message,
+    /// In as many mmsghdrs at an address as the call returned.
+    Messages,
 }
 
 /// Counts what one successful call of a known kind moved.
@@ -167,55 +169,53 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
     if returned == 0 {
         return;
     }
-    let (fd, mut length) = (args.get::<0>(), args.get::<2>());
-    let (operation, shape, flags) = match call {
-        READ => (into_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
-        WRITE => (from_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
-        READV => (into_buffer(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
-        WRITEV => (from_buffer(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
-        SENDTO => (from_buffer(fd), Shape::Buffer(args.get::<1>()), 0),
-        SENDMSG => (from_buffer(fd), Shape::Message(args.get::<1>()), 0),
-        SENDMMSG => (from_buffer(fd), Shape::Messages(args.get::<1>()), 0),
-        RECVFROM => (into_buffer(fd), Shape::Buffer(args.get::<1>()), args.get::<3>()),
-        RECVMSG => (into_buffer(fd), Shape::Message(args.get::<1>()), args.get::<2>()),
-        RECVMMSG => (into_buffer(fd), Shape::Messages(args.get::<1>()), args.get::<3>()),
-        VMSPLICE => (vmsplice(fd), Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0),
+    let (fd, buffer, length) = (args.get::<0>(), args.get::<1>(), args.get::<2>());
+    let (operation, shape, flags, buffer, length) = match call {
+        READ => (into_buffer(fd), Shape::Buffer, 0, buffer, length),
+        WRITE => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
+        READV => (into_buffer(fd), Shape::Iovecs, 0, buffer, length),
+        WRITEV => (from_buffer(fd), Shape::Iovecs, 0, buffer, length),
+        SENDTO => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
+        SENDMSG => (from_buffer(fd), Shape::Message, 0, buffer, length),
+        SENDMMSG => (from_buffer(fd), Shape::Messages, 0, buffer, length),
+        RECVFROM => (into_buffer(fd), Shape::Buffer, args.get::<3>(), buffer, length),
+        RECVMSG => (into_buffer(fd), Shape::Message, args.get::<2>(), buffer, length),
+        RECVMMSG => (into_buffer(fd), Shape::Messages, args.get::<3>(), buffer, length),
+        VMSPLICE => (vmsplice(fd), Shape::Iovecs, 0, buffer, length),
         PROCESS_VM_READ => {
             let far = Endpoint::User as u8;
             let operation = Operation::into_buffer(Mechanism::ProcessVmRead, far);
-            (operation, Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0)
+            (operation, Shape::Iovecs, 0, buffer, length)
         }
         PROCESS_VM_WRITE => {
             let operation = Operation::from_buffer(Mechanism::ProcessVmWrite, Endpoint::User as u8);
-            (operation, Shape::Iovecs(args.get::<1>(), args.get::<2>()), 0)
+            (operation, Shape::Iovecs, 0, buffer, length)
         }
         SENDFILE => return between(ledger, Mechanism::Sendfile, args.get::<1>(), fd, returned),
         SPLICE => return between(ledger, Mechanism::Splice, fd, args.get::<2>(), returned),
         TEE => return between(ledger, Mechanism::Tee, fd, args.get::<1>(), returned),
         COPY_FILE_RANGE => return clone::copy_file_range(ledger, args, returned),
         MMAP => return mmap(ledger, args),
-        SOCKETCALL => match socketcall(ledger, fd, args.get::<1>(), returned) {
-            Some((operation, shape, flags, of_call)) => {
-                length = of_call;
-                (operation, shape, flags)
-            }
+        SOCKETCALL => match socketcall(ledger, fd, buffer, returned) {
+            Some(call) => call,
             None => return,
         },
         _ => return,
     };
     let operation = operation.with(Operation::COMPAT, args.compat != 0);
-    transfer(ledger, operation, &shape, flags, length, returned);
+    let [operation, shape, flags, buffer, length] = forget(ledger, [operation.0, shape as u64, flags, buffer, length]);
+    transfer(ledger, Operation(operation), shape, flags, (buffer, length), returned);
 }
 
 /// What i386's socketcall stands for: the number of the real call, and the address of its arguments (net/socket.c,
-/// v6.1). Operation, shape, flags and length.
+/// v6.1). Operation, shape, flags, buffer and length.
 #[inline(always)]
 fn socketcall(
     ledger: &mut ThreadLedger,
     number: u64,
     arguments: u64,
     returned: u64,
-) -> Option<(Operation, Shape, u64, u64)> {
+) -> Option<(Operation, Shape, u64, u64, u64)> {
     // Of the calls below only.
     if !matches!(number, 9..=12 | 16 | 17 | 19 | 20) {
         return None;
@@ -227,16 +227,16 @@ fn socketcall(
     };
     let flags = read_user::<u32>(arguments + 12).unwrap_or(0);
     let (fd, buffer, flags) = (u64::from(fd), u64::from(buffer), u64::from(flags));
-    let (operation, shape, flags) = match number {
-        9 | 11 => (from_buffer(fd), Shape::Buffer(buffer), 0),
-        10 | 12 => (into_buffer(fd), Shape::Buffer(buffer), flags),
-        16 => (from_buffer(fd), Shape::Message(buffer), 0),
-        17 => (into_buffer(fd), Shape::Message(buffer), u64::from(length)),
-        19 => (into_buffer(fd), Shape::Messages(buffer), flags),
-        20 => (from_buffer(fd), Shape::Messages(buffer), 0),
+    let length = u64::from(length);
+    Some(match number {
+        9 | 11 => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
+        10 | 12 => (into_buffer(fd), Shape::Buffer, flags, buffer, length),
+        16 => (from_buffer(fd), Shape::Message, 0, buffer, length),
+        17 => (into_buffer(fd), Shape::Message, length, buffer, length),
+        19 => (into_buffer(fd), Shape::Messages, flags, buffer, length),
+        20 => (from_buffer(fd), Shape::Messages, 0, buffer, length),
         _ => return None,
-    };
-    Some((operation, shape, flags, u64::from(length)))
+    })
 }
 
 /// Whether a call is one of the commonest.
@@ -252,7 +252,8 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
     if bytes == 0 {
         return;
     }
-    let (far, address) = (endpoint::descriptor(task, argument::<0>(regs)), argument::<1>(regs));
+    let [far] = forget(ledger, [u64::from(endpoint::descriptor(task, argument::<0>(regs)))]);
+    let (far, address) = (far as u8, argument::<1>(regs));
     let operation = if call == Call::Read as u8 {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
@@ -263,6 +264,17 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         _ => {
             count_buffer(ledger, operation.0, address, bytes);
         }
+    }
+}
+
+/// Passes values through memory: see [`ThreadLedger::forget`].
+#[inline(always)]
+fn forget<const N: usize>(ledger: &mut ThreadLedger, values: [u64; N]) -> [u64; N] {
+    let at = (&raw mut ledger.forget).cast::<[u64; N]>();
+    // SAFETY: none has more than six values; volatile, for else the compiler would keep what the verifier is to forget.
+    unsafe {
+        at.write_volatile(values);
+        at.read_volatile()
     }
 }
 
@@ -289,7 +301,17 @@ fn vmsplice(fd: u64) -> Operation {
 }
 
 #[inline(always)]
-fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flags: u64, length: u64, returned: u64) {
+fn transfer(
+    ledger: &mut ThreadLedger,
+    operation: Operation,
+    shape: u64,
+    flags: u64,
+    (buffer, length): (u64, u64),
+    returned: u64,
+) {
+    const BUFFER: u64 = Shape::Buffer as u64;
+    const IOVECS: u64 = Shape::Iovecs as u64;
+    const MESSAGE: u64 = Shape::Message as u64;
     let operation = if flags & MSG_PEEK != 0 { operation.peeking() } else { operation };
     let truncates = flags & MSG_TRUNC != 0;
     // With MSG_TRUNC, TCP throws the bytes away uncopied (tcp_recvmsg_locked, net/ipv4/tcp.c, v6.1); the others return
@@ -298,16 +320,16 @@ fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flag
         return;
     }
     let operation = operation.with(Operation::TRUNCATES, truncates);
-    match *shape {
-        Shape::Buffer(address) => {
+    match shape {
+        BUFFER => {
             let bytes = if truncates { returned.min(length) } else { returned };
             if bytes != 0 {
-                count_buffer(ledger, operation.0, address, bytes);
+                count_buffer(ledger, operation.0, buffer, bytes);
             }
         }
-        Shape::Iovecs(iovecs, count) => _ = vector::count_iovecs(operation.0, iovecs, count, returned),
-        Shape::Message(message) => vector::message(operation, message, returned),
-        Shape::Messages(messages) => vector::messages(operation, messages, returned),
+        IOVECS => _ = vector::count_iovecs(operation.0, buffer, length, returned),
+        MESSAGE => vector::message(operation, buffer, returned),
+        _ => vector::messages(operation, buffer, returned),
     }
 }
 

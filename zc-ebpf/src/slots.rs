@@ -7,6 +7,7 @@
 //! A thread claims its slot at its first system call and gives it back when it exits. Whom chance leaves without one
 //! counts in its own storage; so do those that make no system call.
 
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use zc_common::record::{SLOTS as COUNT, Slot, ThreadLedger};
 
 use crate::kernel::{Known, Task};
@@ -28,6 +29,15 @@ pub fn stack_of(regs: Known) -> u64 {
 #[inline(always)]
 pub fn of_stack(stack: u64) -> Option<&'static mut Slot> {
     at(number(stack))
+}
+
+/// The slot that a thread has claimed, found by its stack alone.
+#[inline(always)]
+pub fn of_task(task: Task) -> Option<&'static mut Slot> {
+    // SAFETY: the task is one that the verifier trusts.
+    let regs = unsafe { bpf_task_pt_regs(task.as_ptr().cast()) };
+    let stack = stack_of(Known::new(core::ptr::with_exposed_provenance(regs as usize)));
+    of_stack(stack).filter(|slot| slot.stack == stack)
 }
 
 /// The slot with a number.
@@ -75,10 +85,16 @@ pub fn claim(thread: &mut ThreadLedger, task: Task, stack: u64) {
 pub fn release(thread: &mut ThreadLedger) {
     if thread.slot != 0 {
         if let Some(slot) = at((thread.slot - 1) as u32) {
-            slot.task = 0;
-            exchange(&mut slot.stack, 0);
+            free(slot);
         }
     }
+}
+
+/// Leaves a slot to whoever claims it next.
+#[inline(always)]
+pub fn free(slot: &mut Slot) {
+    slot.task = 0;
+    exchange(&mut slot.stack, 0);
 }
 
 /// Copies word by word: LLVM would call a function that is not there.
@@ -110,7 +126,7 @@ fn compare_exchange(word: &mut u64, expected: u64, new: u64) -> u64 {
 
 /// Sets a word after everything written before it.
 #[inline(always)]
-fn exchange(word: &mut u64, new: u64) {
+pub fn exchange(word: &mut u64, new: u64) {
     // SAFETY: a live word of a map's element.
     unsafe {
         core::arch::asm!(

@@ -36,7 +36,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
 
 /// A request without a body.
 pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Answer> {
-    let patience = Duration::from_secs(20);
+    let patience = Duration::from_secs(120);
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;

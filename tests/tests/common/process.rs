@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::Ended;
 
 /// How long anything may take that should happen soon, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that does not outlive the test. Ask it to end before it is killed, if it has children to see to.
 pub(crate) struct Running {

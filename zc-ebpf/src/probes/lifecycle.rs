@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use zc_common::config::LEDGERS_SHARED;
+use zc_common::config::{LEDGERS_SHARED, LEDGERS_UNFOLDED};
 use zc_common::record::{EVENT_EXEC, EVENT_EXIT, EVENT_FORK, ExecEvent, LifecycleEvent};
 
 use super::identity;
@@ -19,6 +19,7 @@ pub fn fork(parent: *const c_void, child: *const c_void) {
     let (parent, child) = (Task::new(parent), Task::new(child));
     let forked_by = identity::process_of(parent.at());
     let is_thread = child.tgid() == forked_by.tgid;
+    account::evict(child);
     let own_ledger = config!(ledgers) != LEDGERS_SHARED;
     if let Some(ledger) = own_ledger.then(|| THREADS.get_or_create(child)).flatten() {
         let origin = if is_thread { identity::parent_of(child.at()) } else { forked_by };
@@ -50,9 +51,13 @@ pub fn exit(task: *const c_void) {
     if u64::from(task.tgid()) == config!(own_tgid) {
         return;
     }
-    if let Some(ledger) = THREADS.get(task) {
-        identity::fill(&mut ledger.identity, task.at());
-        account::fold(ledger);
+    match THREADS.get(task) {
+        Some(ledger) if config!(ledgers) == LEDGERS_UNFOLDED && ledger.slot != 0 => {}
+        Some(ledger) => {
+            identity::fill(&mut ledger.identity, task.at());
+            account::fold(ledger);
+        }
+        None => account::fold_slot(task),
     }
     if identity::is_group_dead(task.at()) {
         send(task, EVENT_EXIT, origin(task));

@@ -179,6 +179,16 @@ fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(
         counters.system_calls,
     )?;
     families.counter(
+        "zcprof_system_calls_without_ledger_total",
+        "System calls of threads that could have no ledger of their own; they are counted for their processes.",
+        snapshot.fallback.without_ledger,
+    )?;
+    families.counter(
+        "zcprof_slots_evicted_total",
+        "Slots of threads whose exit was missed, emptied when their stack was used again; what was in them is counted.",
+        snapshot.fallback.evicted,
+    )?;
+    families.counter(
         "zcprof_fallback_threads_total",
         "Exited threads whose totals could be counted for no process.",
         snapshot.fallback.threads,

@@ -82,6 +82,8 @@ pub(super) fn snapshot() -> Snapshot {
             system_calls: 3,
             events_lost: 5,
             threads: 1,
+            without_ledger: 2,
+            evicted: 4,
             cells: vec![(file, Cell { operations: 1, bytes: 50 })],
         },
         runs: vec![ProbeRuns { probe: "sys_exit", runs: 7, time: Duration::from_millis(250) }],

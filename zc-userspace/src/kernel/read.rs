@@ -44,6 +44,10 @@ pub struct FallbackReading {
     pub events_lost: u64,
     /// Exited threads whose ledgers found the map of exited threads full.
     pub threads: u64,
+    /// System calls of threads that could have no ledger; they are in `shared`.
+    pub without_ledger: u64,
+    /// Slots whose threads were gone without having given them back; they are in `exited`.
+    pub evicted: u64,
     /// Payload by catalogue cell.
     pub cells: Vec<(u8, Cell)>,
 }
@@ -139,6 +143,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     system_calls: 0,
     folded: 0,
     slot: 0,
+    forget: [0; 6],
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
     counters: EMPTY_CELLS,
 };
@@ -171,6 +176,8 @@ pub(super) fn sum_fallback<'a>(cpus: impl Iterator<Item = &'a Fallback>) -> Fall
         sum.system_calls += cpu.system_calls;
         sum.events_lost += cpu.events_lost;
         sum.threads += cpu.threads;
+        sum.without_ledger += cpu.without_ledger;
+        sum.evicted += cpu.evicted;
         for (cell, more) in cells.iter_mut().zip(&cpu.cells) {
             cell.operations += more.operations;
             cell.bytes += more.bytes;
@@ -230,10 +237,12 @@ mod tests {
 
     #[test]
     fn sums_fallbacks() {
-        let mut cpu = Fallback { system_calls: 1, events_lost: 2, threads: 3, cells: [Cell::default(); CELLS] };
+        let cells = [Cell::default(); CELLS];
+        let mut cpu = Fallback { system_calls: 1, events_lost: 2, threads: 3, without_ledger: 4, evicted: 5, cells };
         cpu.cells[7] = Cell { operations: 1, bytes: 10 };
         let sum = sum_fallback([cpu, cpu].iter());
         assert_eq!((sum.system_calls, sum.events_lost, sum.threads), (2, 4, 6));
+        assert_eq!((sum.without_ledger, sum.evicted), (8, 10));
         assert_eq!(sum.cells, [(7, Cell { operations: 2, bytes: 20 })]);
     }
 }

@@ -61,6 +61,8 @@ struct Entry {
     shared_keys: Vec<SharedKey>,
     /// Readings in a row without a thread that lives.
     absences: u32,
+    /// Whether its last thread was seen to exit.
+    exit_seen: bool,
 }
 
 /// Totals of every process and group since the probes were attached.
@@ -114,9 +116,13 @@ impl Ledger {
     pub fn apply_events(&mut self, events: Vec<Lifecycle>) {
         for Lifecycle { identity, kind } in events {
             let entry = self.entry(&identity);
-            if let LifecycleKind::Exec(file) = kind {
-                Arc::make_mut(&mut entry.process).exe = Some(file);
-                entry.looked_up = false;
+            match kind {
+                LifecycleKind::Fork => {}
+                LifecycleKind::Exec(file) => {
+                    Arc::make_mut(&mut entry.process).exe = Some(file);
+                    entry.looked_up = false;
+                }
+                LifecycleKind::Exit => entry.exit_seen = true,
             }
         }
     }
@@ -149,12 +155,18 @@ impl Ledger {
                 Some(entry) if entry.absences == 0 || !last => entry,
                 _ => self.entry(&thread.identity),
             };
+            entry.exit_seen |= last;
             entry.threads.remove(&thread.identity.id);
             entry.exited.add(&counters_of(thread));
         }
         for (key, cell) in &reading.shared {
-            let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
-            if let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u8::try_from(key.cell)) {
+            // One that no event and no thread has told of: it came and went since the last reading.
+            let owner = Identity { tgid: key.tgid, process_start: key.process_start, ..Identity::default() };
+            if let Ok(number) = u8::try_from(key.cell) {
+                let entry = match self.entries.get_mut(&key_of(&owner)) {
+                    Some(entry) => entry,
+                    None => self.entry(&owner),
+                };
                 match number {
                     CELL_CALLS => entry.shared.system_calls += cell.operations,
                     _ => entry.shared.add_cell(number, *cell),
@@ -291,6 +303,7 @@ impl Entry {
             shared: Counters::default(),
             shared_keys: Vec::new(),
             absences: 1,
+            exit_seen: false,
         }
     }
 
@@ -318,7 +331,8 @@ impl Entry {
     fn has_exited(&self) -> bool {
         match self.absences {
             0 => false,
-            1 => self.threads.is_empty(),
+            // One that counts outside its threads' ledgers has none that would tell: only its exit does, or time.
+            1 => self.threads.is_empty() && (self.exit_seen || self.shared_keys.is_empty()),
             _ => true,
         }
     }
@@ -408,11 +422,25 @@ mod tests {
         let live = Reading { shared: shared(100), ..read(vec![thread(1, 7, 1, b"a", 10)], vec![]) };
         assert_eq!(ledger.apply(live, now, &Nobody), []);
         assert_eq!(bytes(&ledger, 7), 110);
-        let dead = Reading { shared: shared(150), ..read(vec![], vec![thread(1, 7, 1, b"a", 10)]) };
+        let mut last = thread(1, 7, 1, b"a", 10);
+        last.identity.flags = FLAG_GROUP_DEAD;
+        let dead = Reading { shared: shared(150), ..read(vec![], vec![last]) };
         assert_eq!(ledger.apply(dead, now, &Nobody), [key]);
         assert_eq!(bytes(&ledger, 7), 160);
         assert_eq!(ledger.apply(read(vec![], vec![]), now, &Nobody), []);
         assert_eq!(bytes(&ledger, 7), 160);
+    }
+
+    #[test]
+    fn shared_cells_of_a_process_that_nothing_told_of_are_counted() {
+        let mut ledger = ledger(None);
+        let key = SharedKey { process_start: 1, tgid: 7, cell: 9 };
+        let reading = Reading { shared: vec![(key, Cell { operations: 1, bytes: 5 })], ..Reading::default() };
+        assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), []);
+        assert_eq!(bytes(&ledger, 7), 5);
+        let reading = Reading { shared: vec![(key, Cell { operations: 2, bytes: 6 })], ..Reading::default() };
+        assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), [key], "nobody has seen it for two readings");
+        assert_eq!(bytes(&ledger, 7), 6);
     }
 
     #[test]
