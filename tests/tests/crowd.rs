@@ -1,5 +1,7 @@
 //! Crowds: processes and threads that live too briefly for any snapshot, and more of them than the kernel half has room for.
 
+use std::sync::{Mutex, PoisonError};
+
 use zc_tests::expected::Paths;
 use zc_tests::stage::{Helper, SETTINGS, agent};
 use zcprof::agent::Agent;
@@ -9,6 +11,9 @@ use zcprof::model::Catalogue;
 const ACTOR: &str = env!("CARGO_BIN_EXE_actor");
 const BRIEF: &str = env!("CARGO_BIN_EXE_brief");
 const DISK: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// Held by tests that fill what is the whole host's, or that can't bear its being full.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs them, with `meanwhile` going on until the last has exited.
 fn thousand(meanwhile: impl Fn(&Helper) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -39,6 +44,7 @@ fn thousand(meanwhile: impl Fn(&Helper) -> anyhow::Result<()>) -> anyhow::Result
 
 #[test]
 fn nobody_looks_until_they_are_gone() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     thousand(Helper::wait_stopped)
 }
 
@@ -55,8 +61,9 @@ fn snapshots_are_taken_all_the_while() -> anyhow::Result<()> {
 /// A host that starts a thousand commands a second, and an agent that does not get the processor for seconds.
 #[test]
 fn the_ring_holds_the_events_of_thousands_of_commands() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let agent = Agent::start(Catalogue::default(), SETTINGS)?;
-    let mut helper = Helper::start(ACTOR, &["launcher", BRIEF, "4000"])?;
+    let mut helper = Helper::start(ACTOR, &["launcher", BRIEF, "1500"])?;
     helper.wait_stopped()?;
     helper.proceed()?;
     helper.wait_stopped()?;
@@ -80,6 +87,7 @@ fn sum(paths: &Paths) -> (u64, u64) {
 #[test]
 fn more_threads_exit_than_there_is_room_for() -> anyhow::Result<()> {
     const THREADS: u64 = 70_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let agent = Agent::start(Catalogue::default(), SETTINGS)?;
     let mut helper = Helper::start(ACTOR, &["waves", &THREADS.to_string(), "1"])?;
     helper.wait_stopped()?;

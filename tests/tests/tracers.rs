@@ -135,9 +135,10 @@ fn missed_exits_cost_no_thread_that_comes_after() -> anyhow::Result<()> {
     let report = helper.finish()?;
     let counted = sum(&Paths::of(agent.catalogue(), &after.counters.since(&before.counters))).0;
     let done = sum(&report.paths).0;
-    // Missing is what is still in the slots, whose threads have had no successor.
+    // Missing is what is still in the slots, whose threads have had no successor, and what found no room because too
+    // many others exited on this host meanwhile.
     let missing = (done - counted) / OPERATIONS;
-    assert!(missing <= SLOTS as u64, "{counted} of {done}");
+    assert!(missing <= SLOTS as u64 + snapshot.fallback.threads, "{counted} of {done}, {:?}", snapshot.fallback);
     assert!(snapshot.fallback.evicted > 0 && missing > 0, "{:?}", snapshot.fallback);
     Ok(())
 }
