@@ -18,6 +18,8 @@ A path with several rows hops differently from call to call:
 
 - `peek`: the call only looked (MSG_PEEK): it copied, but delivered nothing.
 - `null_source`, `null_sink`, `null_both`: the device is /dev/zero or /dev/null (or full): nothing to copy from it, or to it.
+- `message_source`, `message_sink`: the unix socket keeps messages apart: it gives no pages away, and takes none.
+- `null_source_message_sink`: from /dev/zero to such a socket.
 - `asked`: what mmap calls asked for; nothing has moved yet.
 
 The textbook's figures are those that this path is charged with, as one part of the way named; the hops are what the
