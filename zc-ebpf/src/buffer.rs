@@ -8,7 +8,7 @@ use zc_common::path::Endpoint;
 use zc_common::record::{ThreadLedger, VMA_SLOTS, VmaSlot};
 
 use crate::endpoint;
-use crate::kernel::{self, At, Known, Task, number};
+use crate::kernel::{At, Known, Task, number};
 use crate::maps::{config, offset};
 
 // include/linux/mm.h, v6.1.
@@ -35,20 +35,34 @@ pub fn remembered(ledger: &ThreadLedger, sequence: u32, address: u64) -> Option<
     None
 }
 
-/// Looks a user address up, first among the mappings that the thread remembers.
+/// Looks a user address up, first among the mappings that the thread remembers, in the running task's memory map.
 ///
-/// A remembered mapping holds as long as the memory map's change sequence has not moved on. While a writer holds the
-/// map (odd sequence, from v6.14; unchanged before) the mapping is what it was before that writer: the look-up proper
-/// would be refused then.
+/// The two functions behind it are not inlined into each other, and give their result in one word, for the stack's sake:
+/// all frames of a program share 512 bytes before v6.13, and for iovecs of several messages these are the seventh.
 #[inline(always)]
-pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found {
-    if let Some(found) = remembered(ledger, sequence, address) {
-        return found;
+pub fn look_up(ledger: &mut ThreadLedger, address: u64) -> Found {
+    match find_buffer(ledger, address) {
+        BUSY => Found::unpack(find_unlocked(address)),
+        found => Found::unpack(found),
     }
-    find_buffer(ledger, address, u64::from(sequence));
-    // That wrote the first slot.
-    let slot = &ledger.vma[0];
-    Found { endpoint: slot.endpoint as u8, end: slot.end }
+}
+
+/// The memory map was being changed: no address lies in memory that ends at 0.
+const BUSY: u64 = 0;
+
+impl Found {
+    /// Nothing is known of what lies there, however long it is.
+    const UNKNOWN: Self = Self { endpoint: CODE_UNKNOWN, end: u64::MAX >> 8 };
+
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        self.end << 8 | u64::from(self.endpoint)
+    }
+
+    #[inline(always)]
+    fn unpack(packed: u64) -> Self {
+        Self { endpoint: packed as u8, end: packed >> 8 }
+    }
 }
 
 /// The change sequence of the running task's memory map.
@@ -76,35 +90,44 @@ struct Search {
     end: u64,
 }
 
-/// Looks the mapping up in the kernel and remembers it in the first slot; the one there moves on. What must not be
-/// remembered (the sequence was odd, or the kernel has none) gets a sequence that never holds.
+/// Finds the mapping among the remembered ones, or in the kernel, and remembers that in the first slot; the one there
+/// moves on. Returns it packed, or [`BUSY`].
+///
+/// A remembered mapping holds as long as the memory map's change sequence has not moved on. While a writer holds the
+/// map (odd sequence, from v6.14; unchanged before) the mapping is what it was before that writer: the look-up proper
+/// would be refused then.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64) -> u64 {
+extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64) -> u64 {
     // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
-    let sequence = sequence as u32;
-    let mut search = Search { endpoint: u64::from(CODE_UNKNOWN), start: address, end: u64::MAX };
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return Found::UNKNOWN.pack() };
+    let sequence = sequence(Task::current().untrusted());
+    if let Some(found) = remembered(ledger, sequence, address) {
+        return found.pack();
+    }
+    let mut search = Search { endpoint: u64::from(CODE_UNKNOWN), start: address, end: Found::UNKNOWN.end };
     // SAFETY: the callback has the helper's signature and `search` outlives the call. If there is no mapping the
     // endpoint stays unknown.
     let failed = unsafe {
         bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0)
     };
     if failed == -EBUSY {
-        let vma = find_unlocked(address);
-        if vma != 0 {
-            search = describe(vma);
-        }
-    }
-    for i in (1..VMA_SLOTS).rev() {
-        ledger.vma[i] = ledger.vma[i - 1];
+        return BUSY;
     }
     let known = failed == 0 && search.endpoint != u64::from(CODE_UNKNOWN);
-    let lasting = known && offset!(mm_sequence) != SEQUENCE_NONE && sequence & 1 == 0
-        || known && offset!(mm_sequence) == SEQUENCE_AT_UNLOCK;
-    let (start, end) = if lasting { (search.start, search.end) } else { (u64::MAX, search.end) };
-    ledger.vma[0] = VmaSlot { start, end, sequence, endpoint: search.endpoint as u32 };
-    0
+    let lasts = match offset!(mm_sequence) {
+        SEQUENCE_ODD_WHILE_LOCKED => sequence & 1 == 0,
+        SEQUENCE_AT_UNLOCK => true,
+        _ => false,
+    };
+    if known && lasts {
+        for i in (1..VMA_SLOTS).rev() {
+            ledger.vma[i] = ledger.vma[i - 1];
+        }
+        let Search { start, end, endpoint } = search;
+        ledger.vma[0] = VmaSlot { start, end, sequence, endpoint: endpoint as u32 };
+    }
+    Found { endpoint: search.endpoint as u8, end: search.end }.pack()
 }
 
 extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Search) -> i64 {
@@ -144,7 +167,7 @@ const MAPLE_LEAF_64: u64 = 1;
 const MAPLE_ARANGE_64: u64 = 3;
 
 /// Finds a mapping while a writer holds the memory map, as the page-fault path does it: by walking the tree under RCU,
-/// which the program runs under. Returns its address, or 0. What is found must be of this memory map and hold the address; a walk that went
+/// which the program runs under. Returns it packed. What is found must be of this memory map and hold the address; a walk that went
 /// astray because the tree changed under it finds nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -162,10 +185,15 @@ extern "C" fn find_unlocked(address: u64) -> u64 {
     let holds = number(vma + offset!(vma_mm)) == mm
         && number(vma + offset!(vma_start)) <= address
         && address < number(vma + offset!(vma_end));
-    if vma != 0 && holds { vma } else { 0 }
+    if vma == 0 || !holds {
+        return Found::UNKNOWN.pack();
+    }
+    let Search { endpoint, end, .. } = describe(vma);
+    Found { endpoint: endpoint as u8, end }.pack()
 }
 
-/// The entry of a maple node for an index. A pivot is the last index of its slot; none is given for the last slot.
+/// The entry of a maple node for an index. A pivot is the last index of its slot; none is given for the last slot. One
+/// pivot is read at a time: before v6.13 all frames of a program share 512 bytes of stack, and this is the deepest.
 #[inline(always)]
 fn slot(node: u64, kind: u64, index: u64) -> u64 {
     let (pivots_at, slots_at, count) = if kind == MAPLE_ARANGE_64 {
@@ -173,13 +201,13 @@ fn slot(node: u64, kind: u64, index: u64) -> u64 {
     } else {
         (offset!(maple_range_pivot), offset!(maple_range_slot), RANGE_PIVOTS)
     };
-    let pivots = kernel::read::<[u64; RANGE_PIVOTS]>(node + pivots_at).unwrap_or([0; RANGE_PIVOTS]);
     let mut at = 0;
-    for pivot in pivots.iter().take(count) {
-        if *pivot == 0 || index <= *pivot {
+    while at < count {
+        let pivot = number(node + pivots_at + at as u64 * 8);
+        if pivot == 0 || index <= pivot {
             break;
         }
         at += 1;
     }
-    number(node + slots_at + at * 8)
+    number(node + slots_at + at as u64 * 8)
 }

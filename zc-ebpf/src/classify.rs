@@ -7,7 +7,7 @@ use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
-use crate::kernel::{At, Known, Task, read_user};
+use crate::kernel::{At, Known, read_user};
 use crate::maps::{self, TABLE, config};
 use crate::{account, buffer, endpoint};
 
@@ -342,9 +342,8 @@ extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut addres
     // SAFETY: callers pass the running thread's ledger.
     let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let mut operation = Operation(operation);
-    let sequence = buffer::sequence(Task::current().untrusted());
     for _ in 0..PIECES {
-        let found = buffer::look_up(ledger, sequence, address);
+        let found = buffer::look_up(ledger, address);
         let here = bytes.min(found.end.wrapping_sub(address));
         piece(ledger, operation, found.endpoint, here);
         if here == bytes {
