@@ -18,7 +18,7 @@ macro_rules! scenarios {
 scenarios! {
     reads, writes, direct, direct_tmpfs, devices, others, memfd,
     tcp, udp, unix_stream, unix_datagram, unix_seqpacket, pipe,
-    sendfile, sendfile_odd, splice, tee, vmsplice, copy_file_range, process_vm,
+    sendfile, sendfile_odd, splice, splice_zero, tee, vmsplice, copy_file_range, process_vm,
     kinds, program, mmap_calls, spans, spans_many, mixed_iovecs, many_iovecs, empty_iovecs, remapped,
     wide,
 }

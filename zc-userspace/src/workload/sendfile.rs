@@ -8,6 +8,7 @@ use super::drive::{Moved, Stage};
 use super::fixture::Fixture::{
     self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Zero,
 };
+use super::splice::zero_splices;
 
 fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(call(stage.sink.fd()?, stage.source.fd()?, None, len)?.into())
@@ -19,7 +20,8 @@ fn sendfile_offset(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
 }
 
 const fn new(id: &'static str, source: Fixture, sink: Fixture, about: &'static str) -> Workload {
-    Workload::new(id, source, sink, sendfile, about)
+    let workload = Workload::new(id, source, sink, sendfile, about);
+    if matches!(source, Zero) { workload.needs(zero_splices) } else { workload }
 }
 
 /// One for each row.

@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("sendfile", sendfile),
     ("sendfile_odd", sendfile_odd),
     ("splice", splice),
+    ("splice_zero", splice_zero),
     ("tee", tee),
     ("vmsplice", vmsplice),
     ("copy_file_range", copy_file_range),
@@ -55,14 +56,12 @@ fn sendfile_odd(arguments: &[String]) -> anyhow::Result<()> {
     let (tcp, pipe, more) = (open::tcp()?, open::pipe()?, open::pipe()?);
     let (stream, unix, memory) = (open::tcp()?, open::unix(libc::SOCK_STREAM)?, Memory::anonymous(PAGE)?);
     let proc = File::open("/proc/sys/kernel/ostype")?;
-    let (zero, random, null) = (open::device("/dev/zero")?, open::device("/dev/urandom")?, open::device("/dev/null")?);
+    let random = open::device("/dev/urandom")?;
     let mut s = Script::default();
     s.begin()?;
     s.moves("sendfile:disk:tcp", 8192, SYS_sendfile, &[fd(&tcp.0), fd(&disk), 0, 8192])?;
     s.moves("sendfile:disk:pipe", 4096, SYS_sendfile, &[fd(&pipe.1), fd(&disk), 0, 4096])?;
-    s.moves("sendfile:device:pipe null_source", 4096, SYS_sendfile, &[fd(&pipe.1), fd(&zero), 0, 4096])?;
     s.moves("sendfile:device:file", 4096, SYS_sendfile, &[fd(&sink), fd(&random), 0, 4096])?;
-    s.moves("sendfile:device:device null_both", 4096, SYS_sendfile, &[fd(&null), fd(&zero), 0, 4096])?;
     s.moves("write:user:tcp", 100, SYS_write, &[fd(&stream.0), memory.at(0), 100])?;
     s.moves("sendfile:tcp:pipe", 100, SYS_sendfile, &[fd(&more.1), fd(&stream.1), 0, 100])?;
     s.moves("write:user:unix", 70, SYS_write, &[fd(&unix.0), memory.at(0), 70])?;
@@ -79,7 +78,7 @@ fn splice(arguments: &[String]) -> anyhow::Result<()> {
     let disk = open::file(directory, 16384, libc::O_DIRECT)?;
     let (tcp, udp, unix) = (open::tcp()?, open::udp()?, open::unix(libc::SOCK_STREAM)?);
     let ((reader, writer), (_far, more)) = (open::pipe()?, open::pipe()?);
-    let (null, zero) = (open::device("/dev/null")?, open::device("/dev/zero")?);
+    let null = open::device("/dev/null")?;
     let mut s = Script::default();
     s.calls_are_exact();
     s.begin()?;
@@ -97,11 +96,23 @@ fn splice(arguments: &[String]) -> anyhow::Result<()> {
     let (w, r) = (fd(&writer), fd(&reader));
     s.moves("splice:unix:pipe", 700, SYS_splice, &[fd(&unix.1), 0, w, 0, 4096, 0])?;
     s.moves("splice:tcp:pipe", 4000, SYS_splice, &[fd(&tcp.1), 0, w, 0, 4000, 0])?;
-    s.moves("splice:device:pipe null_source", 300, SYS_splice, &[fd(&zero), 0, w, 0, 300, 0])?;
-    s.moves("splice:pipe:device null_sink", 5000, SYS_splice, &[r, 0, fd(&null), 0, 65536, 0])?;
+    s.moves("splice:pipe:device null_sink", 4700, SYS_splice, &[r, 0, fd(&null), 0, 65536, 0])?;
     s.moves("splice:disk:pipe", 8192, SYS_splice, &[fd(&disk), 0, w, 0, 8192, 0])?;
     s.moves("splice:pipe:device null_sink", 8192, SYS_splice, &[r, 0, fd(&null), 0, 65536, 0])?;
     s.fails(libc::EAGAIN, SYS_splice, &[r, 0, fd(&null), 0, 65536, libc::SPLICE_F_NONBLOCK as usize])?;
+    s.end()
+}
+
+/// Of its own: kernels before 6.5 refuse to splice from /dev/zero.
+fn splice_zero(_: &[String]) -> anyhow::Result<()> {
+    let (null, zero) = (open::device("/dev/null")?, open::device("/dev/zero")?);
+    let (_reader, writer) = open::pipe()?;
+    let mut s = Script::default();
+    s.calls_are_exact();
+    s.begin()?;
+    s.moves("splice:device:pipe null_source", 300, SYS_splice, &[fd(&zero), 0, fd(&writer), 0, 300, 0])?;
+    s.moves("sendfile:device:pipe null_source", 4096, SYS_sendfile, &[fd(&writer), fd(&zero), 0, 4096])?;
+    s.moves("sendfile:device:device null_both", 4096, SYS_sendfile, &[fd(&null), fd(&zero), 0, 4096])?;
     s.end()
 }
 
