@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench, codegen, demo, dist, ebpf, policy, test};
+use crate::{bench, codegen, demo, dist, ebpf, policy, test, vm};
 
 /// Everything the project runs on itself.
 #[derive(Parser)]
@@ -24,6 +24,21 @@ enum Command {
     },
     /// Every check and test that this machine can run; names what it could not run here, and why.
     Test {
+        /// Install no Debian packages, even as root.
+        #[arg(long)]
+        no_install: bool,
+        /// Leave out the virtual machines with other kernels.
+        #[arg(long)]
+        no_vm: bool,
+    },
+    /// Other kernels: Debian's, in emulated machines, with every path validated and the end-to-end tests run.
+    Vm {
+        /// Only this series of kernels, e.g. 6.12; may be given several times.
+        #[arg(long, value_name = "X.Y")]
+        kernel: Vec<String>,
+        /// Only the steps whose names start so, and show what they print; nothing is compared with what is expected.
+        #[arg(long, value_name = "STEP")]
+        only: Option<String>,
         /// Install no Debian packages, even as root.
         #[arg(long)]
         no_install: bool,
@@ -85,7 +100,8 @@ struct Install {
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo { exit } => demo::run(root, exit),
-        Command::Test { no_install } => test::run(root, !no_install),
+        Command::Test { no_install, no_vm } => test::run(root, !no_install, !no_vm),
+        Command::Vm { kernel, only, no_install } => vm::run(root, &kernel, only.as_deref(), !no_install),
         Command::Ebpf { command: Ebpf::Build(args) } => ebpf::build(root, args.install),
         Command::Ebpf { command: Ebpf::Check(args) } => ebpf::check(root, args.install),
         Command::Codegen { check } => codegen::run(root, check),

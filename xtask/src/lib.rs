@@ -1,4 +1,5 @@
-//! The project's automation. A library too, so that the tests can call `manifest`.
+//! The project's automation. A library too, so that the tests can call `manifest` and `expected`, and the machines of
+//! `vm` start with its plan.
 //!
 //! To add a command: a module with `run(root, …) -> anyhow::Result<()>`, a variant and an arm in `cli`.
 
@@ -9,6 +10,7 @@ mod debian;
 mod demo;
 mod dist;
 mod ebpf;
+pub mod expected;
 mod http;
 pub mod manifest;
 mod policy;
@@ -17,6 +19,7 @@ mod process;
 mod signals;
 mod stop;
 mod test;
+pub mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

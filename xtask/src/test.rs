@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::stop::Stop;
-use crate::{codegen, debian, ebpf, manifest, policy, preflight, process};
+use crate::{codegen, debian, ebpf, manifest, policy, preflight, process, vm};
 
 /// Tells the end-to-end tests which programs they have to do without; they fail for want of any other.
 const WITHOUT: &str = "ZCPROF_TESTS_WITHOUT";
@@ -14,7 +14,7 @@ const WITHOUT: &str = "ZCPROF_TESTS_WITHOUT";
 type NotRun = Vec<String>;
 
 /// Runs all, cheapest first; stops at the first that fails.
-pub(crate) fn run(root: &Path, install: bool) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path, install: bool, machines: bool) -> anyhow::Result<()> {
     preflight::tracing(None, "test")?;
     let mut not_run = NotRun::new();
     let without = programs(install, &mut not_run)?;
@@ -39,9 +39,12 @@ pub(crate) fn run(root: &Path, install: bool) -> anyhow::Result<()> {
                 .into(),
         );
     }
-    not_run.push("other kernels than this one: the matrix of virtual machines is not built yet".into());
+    let kernels = if machines { matrix(root, install, &mut not_run)? } else { Vec::new() };
+    if !machines {
+        not_run.push("other kernels than this one: --no-vm leaves the virtual machines out".into());
+    }
 
-    summary(&not_run);
+    summary(&kernels, &not_run);
     Ok(())
 }
 
@@ -78,8 +81,27 @@ fn step(what: &str) {
     eprintln!("\n== {what}");
 }
 
-fn summary(not_run: &[String]) {
-    println!("\nAll passed that this machine can run. Not run here:");
+/// The virtual machines; a line for each kernel.
+fn matrix(root: &Path, install: bool, not_run: &mut NotRun) -> anyhow::Result<Vec<String>> {
+    step("other kernels, in virtual machines");
+    match vm::matrix(root, &[], install) {
+        Err(error) if matches!(error.downcast_ref(), Some(Stop::Cannot(_))) => {
+            not_run.push(format!("other kernels than this one: {error}"));
+            Ok(Vec::new())
+        }
+        done => {
+            not_run.push(vm::not_run());
+            done
+        }
+    }
+}
+
+fn summary(kernels: &[String], not_run: &[String]) {
+    println!("\nAll passed that this machine can run.");
+    for kernel in kernels {
+        println!("  {kernel}");
+    }
+    println!("Not run here:{}", if not_run.is_empty() { " nothing" } else { "" });
     for what in not_run {
         println!("  - {what}");
     }
