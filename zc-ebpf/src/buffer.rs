@@ -41,10 +41,18 @@ pub fn remembered(ledger: &ThreadLedger, sequence: u32, address: u64) -> Option<
 /// all frames of a program share 512 bytes before v6.13, and for iovecs of several messages these are the seventh.
 #[inline(always)]
 pub fn look_up(ledger: &mut ThreadLedger, address: u64) -> Found {
-    match find_buffer(ledger, address) {
-        BUSY => Found::unpack(find_unlocked(address)),
-        found => Found::unpack(found),
+    /// Where a writer changes nodes in place (before v6.4 always), a walk may come by in the middle of that.
+    const WALKS: usize = 8;
+    let mut found = find_buffer(ledger, address);
+    if found == BUSY {
+        for _ in 0..WALKS {
+            found = find_unlocked(address);
+            if found as u8 != CODE_UNKNOWN {
+                break;
+            }
+        }
     }
+    Found::unpack(found)
 }
 
 /// The memory map was being changed: no address lies in memory that ends at 0.
