@@ -39,6 +39,9 @@ enum Command {
         /// Only the steps whose names start so, and show what they print; nothing is compared with what is expected.
         #[arg(long, value_name = "STEP")]
         only: Option<String>,
+        /// Keep what was found in tests/matrix.json, of which docs/truth.md is made.
+        #[arg(long, conflicts_with_all = ["only", "kernel"])]
+        record: bool,
         /// Install no Debian packages, even as root.
         #[arg(long)]
         no_install: bool,
@@ -101,7 +104,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo { exit } => demo::run(root, exit),
         Command::Test { no_install, no_vm } => test::run(root, !no_install, !no_vm),
-        Command::Vm { kernel, only, no_install } => vm::run(root, &kernel, only.as_deref(), !no_install),
+        Command::Vm { record: true, no_install, .. } => vm::record(root, !no_install),
+        Command::Vm { kernel, only, no_install, .. } => vm::run(root, &kernel, only.as_deref(), !no_install),
         Command::Ebpf { command: Ebpf::Build(args) } => ebpf::build(root, args.install),
         Command::Ebpf { command: Ebpf::Check(args) } => ebpf::check(root, args.install),
         Command::Codegen { check } => codegen::run(root, check),

@@ -1,6 +1,7 @@
 //! Files that are made from the code: one list writes them, and checks that they are up to date.
 
 mod paths;
+pub(crate) mod truth;
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ type Made = (&'static str, fn() -> String);
 /// A file that `zcprof generate …` prints: its path, and the words after `generate`.
 type Printed = (&'static str, &'static [&'static str]);
 
-const BY_US: &[Made] = &[("docs/paths.md", paths::markdown)];
+const BY_US: &[Made] = &[("docs/paths.md", paths::markdown), ("docs/truth.md", truth::markdown)];
 
 /// For example `("docs/openapi.json", &["openapi"])`.
 const BY_ZCPROF: &[Printed] = &[];

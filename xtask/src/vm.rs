@@ -40,8 +40,27 @@ pub(crate) fn run(root: &Path, series: &[String], only: Option<&str>, install: b
     Ok(())
 }
 
+/// Runs the matrix and keeps what it found, for docs/truth.md.
+pub(crate) fn record(root: &Path, install: bool) -> anyhow::Result<()> {
+    let verdicts = verdicts(root, &[], install)?;
+    let lines = finish(&directory(root), &verdicts)?;
+    let kernels: Vec<_> = verdicts.iter().map(Verdict::recorded).collect();
+    let file = root.join("tests/matrix.json");
+    let text = serde_json::to_string_pretty(&kernels)? + "\n";
+    fs::write(&file, text).with_context(|| file.display().to_string())?;
+    for line in lines {
+        println!("{line}");
+    }
+    println!("wrote tests/matrix.json; now `cargo xtask codegen`");
+    Ok(())
+}
+
 /// Runs the matrix; a line for each kernel, or an error that names those that failed.
 pub(crate) fn matrix(root: &Path, series: &[String], install: bool) -> anyhow::Result<Vec<String>> {
+    finish(&directory(root), &verdicts(root, series, install)?)
+}
+
+fn verdicts(root: &Path, series: &[String], install: bool) -> anyhow::Result<Vec<Verdict>> {
     let machine = &X86_64;
     let guest = prepare(root, machine, install)?;
     let mut verdicts = Vec::new();
@@ -49,7 +68,7 @@ pub(crate) fn matrix(root: &Path, series: &[String], install: bool) -> anyhow::R
         let (kernel, messages) = boot(root, machine, series, &guest)?;
         verdicts.push(judge::judge(root, machine, &kernel, &guest.step_names(), &messages)?);
     }
-    finish(&directory(root), &verdicts)
+    Ok(verdicts)
 }
 
 fn chosen<'a>(machine: &'a Machine, series: &'a [String]) -> Vec<&'a str> {

@@ -192,7 +192,34 @@ pub const EVENT_EXEC: u32 = 2;
 /// The last thread of a process exited.
 pub const EVENT_EXIT: u32 = 3;
 
+/// The audit of one thread: bytes that the kernel's copy routines were called for, and what is no payload.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Set by the agent: first address of the heap, and the first behind it. What lies there is arguments.
+    pub heap_start: u64,
+    /// See `heap_start`.
+    pub heap_end: u64,
+    /// Set by the agent: arguments lie from this address on, too: the stack.
+    pub stack_start: u64,
+    /// Set by the agent: where an `iov_iter` says what it goes over (one byte).
+    pub iter_kind: u64,
+    /// Set by the agent: where it says how many bytes are left.
+    pub iter_count: u64,
+    /// Set by the agent: the first and the last value of that which mean user memory.
+    pub user_kinds: [u64; 2],
+    /// Bytes from kernel to user memory.
+    pub to_user: u64,
+    /// Bytes from user to kernel memory.
+    pub from_user: u64,
+    /// Bytes inside the kernel.
+    pub in_kernel: u64,
+    /// Bytes that were not of payload.
+    pub left_out: u64,
+}
+
 const _: () = {
+    assert!(size_of::<Audit>() == 88);
     assert!(size_of::<Cell>() == 16);
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);

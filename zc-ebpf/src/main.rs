@@ -16,7 +16,9 @@ mod slots;
 
 use core::ffi::c_void;
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::macros::{btf_tracepoint, perf_event};
+use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
 
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(ctx: BtfTracePointContext) -> i32 {
@@ -47,6 +49,36 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     probes::lifecycle::exit(ctx.arg(0));
+    0
+}
+
+#[perf_event]
+fn audit_rcx(ctx: PerfEventContext) -> u32 {
+    probes::audit::counted_in_rcx(ctx.as_ptr());
+    0
+}
+
+#[perf_event]
+fn audit_rdx(ctx: PerfEventContext) -> u32 {
+    probes::audit::counted_in_rdx(ctx.as_ptr());
+    0
+}
+
+#[perf_event]
+fn audit_sum(ctx: PerfEventContext) -> u32 {
+    probes::audit::summed_in_rdx(ctx.as_ptr());
+    0
+}
+
+#[perf_event]
+fn audit_iter_rcx(ctx: PerfEventContext) -> u32 {
+    probes::audit::iterated_in_rcx(ctx.as_ptr());
+    0
+}
+
+#[perf_event]
+fn audit_iter_rdx(ctx: PerfEventContext) -> u32 {
+    probes::audit::iterated_in_rdx(ctx.as_ptr());
     0
 }
 

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
-use zc_common::record::{Cell, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot, ThreadLedger};
+use zc_common::record::{Audit, Cell, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot, ThreadLedger};
 
 use crate::kernel::Task;
 
@@ -85,6 +85,10 @@ pub static FALLBACK: PerCpuArray<Fallback, 1> = PerCpuArray::new();
 /// What one system call of a thread that has no ledger counts, until it is moved to the shared ledger.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<ThreadLedger, 1> = PerCpuArray::new();
+
+/// What the audit counts.
+#[btf_map]
+pub static AUDIT: Array<Audit, 1> = Array::new();
 
 /// The last thread ledger's id.
 #[btf_map]

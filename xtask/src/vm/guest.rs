@@ -35,8 +35,7 @@ struct Tests {
 const TESTS: &[Tests] = &[
     Tests { name: "paths", left_out: &[] },
     Tests { name: "traps", left_out: &[] },
-    Tests { name: "identity", left_out: &[] },
-    Tests { name: "tracers", left_out: &[] },
+    Tests { name: "identity", left_out: &["exec_in_threads_during_readings_counts_nothing_twice"] },
     Tests {
         name: "storm",
         left_out: &[
@@ -52,7 +51,7 @@ const TESTS: &[Tests] = &[
 pub(crate) fn not_run() -> String {
     let left_out: Vec<_> = TESTS.iter().flat_map(|tests| tests.left_out).copied().collect();
     format!(
-        "in the virtual machines: the tests crowd and storm ({}), whose crowds take an emulator too long; commands, \
+        "in the virtual machines: the tests crowd, and of others {}, whose crowds take an emulator too long; tracers, commands, \
          daemon, programs, nginx and validate, which test what does not depend on the kernel",
         left_out.join(", ")
     )
@@ -194,13 +193,13 @@ impl Guest {
             environment: Vec::new(),
             seconds: PATIENCE,
         };
-        let validate = ["validate", "--json", "--bytes", "2MiB", "--directory"];
+        let validate = ["validate", "--json", "--bytes", "1MiB", "--directory"];
         let on_xfs: Vec<_> = ON_XFS.iter().flat_map(|path| ["--path", path]).collect();
         vec![
             step("probes", &["probes", "--json"]),
             step("paths", &["paths", "--json"]),
-            step("validate ext4", &[&validate[..], &[&scratch]].concat()),
-            step("validate xfs", &[&validate[..], &["/disk"], &on_xfs].concat()),
+            step("validate ext4", &[&validate[..], &[&scratch, "--audit"]].concat()),
+            step("validate xfs", &[&validate[..], &["/disk", "--audit"], &on_xfs].concat()),
         ]
     }
 

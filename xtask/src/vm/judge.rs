@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::kernels::Kernel;
 use super::machine::Machine;
 use super::plan::{Message, Outcome};
+use crate::codegen::truth;
 use crate::expected::{self, Seen, Summary};
 
 /// The judgement of one kernel.
@@ -26,9 +27,33 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// The kernel in one line.
     pub(crate) fn line(&self) -> String {
-        let Summary { exact, audited, missing, not_here } = self.summary;
-        let rest = if not_here == 0 { String::new() } else { format!(" ({not_here} not on this kernel)") };
+        let Summary { exact, audited, missing, not_here, differing } = self.summary;
+        let listed = |count: usize, what: &str| if count == 0 { String::new() } else { format!(" ({count} {what})") };
+        let rest = listed(not_here, "not on this kernel") + &listed(differing, "listed as differing");
         format!("{}: {exact} rows exact, {audited} audited, {missing} missing{rest}", self.kernel)
+    }
+
+    /// Its workloads, for docs/truth.md: each as it came out where it could run.
+    pub(crate) fn recorded(&self) -> truth::Kernel {
+        let all = self.seen.validations.iter().filter_map(|report| report["rows"].as_array()).flatten();
+        let mut rows: Vec<truth::Row> = Vec::new();
+        for row in all {
+            let number = |field: &str, of: &str| row[field][of].as_u64();
+            let new = truth::Row {
+                workload: row["workload"].as_str().unwrap_or_default().to_owned(),
+                bytes: number("bytes", "ledger").unwrap_or(0),
+                modelled: number("copied_bytes", "modelled").unwrap_or(0),
+                audited: number("copied_bytes", "audited"),
+                textbook: row["textbook_cpu_copies"].as_u64(),
+                exact: row["exact"].as_bool(),
+            };
+            match rows.iter_mut().find(|row| row.workload == new.workload) {
+                Some(old) if old.exact.is_none() => *old = new,
+                Some(_) => {}
+                None => rows.push(new),
+            }
+        }
+        truth::Kernel { kernel: self.kernel.clone(), rows }
     }
 
     /// All of it, for the documents.

@@ -1,5 +1,6 @@
 //! The probes, one family per file.
 
+pub mod audit;
 pub mod identity;
 pub mod lifecycle;
 pub mod sys_exit;

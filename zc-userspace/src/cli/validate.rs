@@ -8,6 +8,7 @@ use zc_common::path::{Endpoint, Mechanism, PathId, ROWS};
 use super::output::{CANNOT, Failure, json, print};
 use super::{parse, progress, workload};
 use crate::agent::{Agent, ONE_SHOT};
+use crate::kernel::Audit;
 use crate::model::Catalogue;
 use crate::validate::{Plan, run as validate, table};
 use crate::workload::{Request, Workload, all};
@@ -43,8 +44,9 @@ pub struct ValidateArgs {
     /// Also the variants of each path: every call of its family, other kinds of the same endpoints.
     #[arg(long)]
     pub variants: bool,
-    /// Also count the kernel's copies with a second, independent instrument (not in this build).
-    #[arg(long)]
+    /// Also count what the CPU really copies, with hardware breakpoints on the kernel's copy routines; one workload at a
+    /// time.
+    #[arg(long, conflicts_with = "jobs")]
     pub audit: bool,
     /// Where to put scratch files: on a file system with a disk behind it.
     #[arg(long, value_name = "DIR")]
@@ -62,10 +64,6 @@ pub struct ValidateArgs {
 /// # Errors
 /// If a path is unknown or tracing can't start.
 pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
-    if arguments.audit {
-        let why = "this build has no audit; without --audit, payload and operations are compared";
-        return Err(Failure::new(CANNOT, why));
-    }
     let workloads = chosen(arguments)?;
     let catalogue = match &arguments.falsify {
         Some(what) => falsified(what)?,
@@ -78,9 +76,14 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
         jobs: usize::from(arguments.jobs),
         program: std::env::current_exe().map_err(|error| Failure::cannot("find this program", error))?,
     };
+    let audit = if arguments.audit {
+        Some(Audit::load().map_err(|error| Failure::new(CANNOT, error.to_string()))?)
+    } else {
+        None
+    };
     let agent = Agent::start(catalogue, ONE_SHOT)?;
     let bar = progress::steps(plan.workloads.len() as u64);
-    let report = validate(&agent, &plan, &|finished, row| {
+    let report = validate(&agent, &plan, audit, &|finished, row| {
         bar.set_position(finished as u64);
         bar.set_message(row.workload.clone());
     });

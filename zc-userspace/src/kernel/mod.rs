@@ -1,5 +1,6 @@
 //! The kernel's side: loading, attaching and reading the probes. The only module that imports aya.
 
+mod audit;
 mod bpf;
 mod btf;
 mod calls;
@@ -10,6 +11,7 @@ mod probes;
 mod read;
 mod tracer;
 
+pub use audit::{Audit, AuditError, Audited, Watch};
 pub use events::{Lifecycle, LifecycleKind};
 pub use probes::{ProbeStatus, kernel_release};
 pub use read::{FallbackReading, ProbeRuns, Reading, ThreadReading};

@@ -277,7 +277,7 @@ struct PlainFallback(Fallback);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainFallback {}
 
-fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
+pub(super) fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
     object::fill_in(bytes.to_mut(), blanks);
     let (native, compat, table) = (calls::native(), calls::compat(), table(rows));
@@ -340,7 +340,7 @@ fn log_printer(ebpf: &mut Ebpf) -> Result<Box<dyn FnMut() + Send>, LoadError> {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::Plan;
 use crate::agent::Agent;
+use crate::kernel::{Audit, Audited, Watch};
 use crate::ledger::Counters;
 use crate::workload::{Gate, Outcome, Workload};
 
@@ -39,8 +40,13 @@ impl Drop for Guard {
     }
 }
 
-/// Runs one workload; returns what it says it did, and what the ledger counted meanwhile.
-pub(super) fn run(agent: &Agent, plan: &Plan, workload: &Workload) -> Result<(Outcome, Counters)> {
+/// Runs one workload; returns what it says it did, what the ledger counted meanwhile, and what the audit did.
+pub(super) fn run(
+    agent: &Agent,
+    plan: &Plan,
+    workload: &Workload,
+    audit: Option<&mut Audit>,
+) -> Result<(Outcome, Counters, Option<Audited>)> {
     let child = Command::new(&plan.program)
         .args(["workload", "run", &workload.name(), "--stop-at-gates", "--json"])
         .args(["--bytes", &plan.request.bytes.to_string(), "--chunk", &plan.request.chunk.to_string()])
@@ -53,7 +59,12 @@ pub(super) fn run(agent: &Agent, plan: &Plan, workload: &Workload) -> Result<(Ou
         .with_context(|| format!("starting {}", plan.program.display()))?;
     let mut guard = Guard(child);
     let before = counted_at_gate(agent, &mut guard.0)?;
+    let mut watch = audit.map(|audit| audit.watch(guard.0.id(), workload.id.contains(":udp"))).transpose()?;
+    go_on(&guard.0)?;
     let after = counted_at_gate(agent, &mut guard.0)?;
+    let audited = watch.as_mut().map(Watch::read).transpose()?;
+    drop(watch);
+    go_on(&guard.0)?;
     let mut text = String::new();
     guard.0.stdout.take().context("the child's output")?.read_to_string(&mut text)?;
     let status = guard.0.wait()?;
@@ -61,10 +72,14 @@ pub(super) fn run(agent: &Agent, plan: &Plan, workload: &Workload) -> Result<(Ou
         bail!("the workload's process: {status}{}", said(&mut guard.0));
     }
     let outcome = serde_json::from_str(&text).with_context(|| format!("the workload printed {text:?}"))?;
-    Ok((outcome, after.since(&before)))
+    Ok((outcome, after.since(&before), audited))
 }
 
-/// Waits for the child to stop, reads what it has been counted, and lets it go on.
+fn go_on(child: &Child) -> Result<()> {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGCONT).context("letting the workload go on")
+}
+
+/// Waits for the child to stop, and reads what it has been counted.
 fn counted_at_gate(agent: &Agent, child: &mut Child) -> Result<Counters> {
     let pid = Pid::from_raw(child.id().cast_signed());
     match waitpid(pid, Some(WaitPidFlag::WUNTRACED))? {
@@ -74,7 +89,6 @@ fn counted_at_gate(agent: &Agent, child: &mut Child) -> Result<Counters> {
     let snapshot = agent.observe().context("reading the ledger")?;
     let process = snapshot.by_pid(child.id()).context("the workload's process is not in the ledger")?;
     let counters = process.counters.clone();
-    kill(pid, Signal::SIGCONT)?;
     Ok(counters)
 }
 

@@ -4,6 +4,7 @@ use zc_common::hop::{Direction, Mover};
 use zc_common::path::{Condition, PathId};
 
 use super::{Compared, Copied, Moved, Row};
+use crate::kernel::Audited;
 use crate::ledger::Counters;
 use crate::model::Catalogue;
 use crate::workload::{Copies, Outcome, Workload};
@@ -85,6 +86,34 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
     let notes: Vec<_> = problems.into_iter().chain(outcome.note.clone()).chain(condition).collect();
     row.note = (!notes.is_empty()).then(|| notes.join("; "));
     row
+}
+
+/// Holds what the CPU copied for the workload's whole process against what the rows of all paths that it used say, in
+/// each direction. What feeds a source and drains a sink uses other paths: the path's own part is what these leave.
+pub(super) fn audited(catalogue: &Catalogue, row: Row, counted: &Counters, audited: Audited) -> Row {
+    let mut model = Moved::default();
+    for (cell, counters) in counted.iter() {
+        let moved = modelled(catalogue, Some(cell), counters.bytes);
+        model.to_user += moved.to_user;
+        model.from_user += moved.from_user;
+        model.in_kernel += moved.in_kernel;
+    }
+    let Audited { to_user, from_user, in_kernel } = audited;
+    let others = (model.to_user + model.from_user + model.in_kernel).saturating_sub(row.copied_bytes.modelled);
+    let own = (to_user + from_user + in_kernel).saturating_sub(others);
+    let agrees = (to_user, from_user, in_kernel) == (model.to_user, model.from_user, model.in_kernel);
+    let problem = format!(
+        "the CPU copied {to_user} bytes to user memory, {from_user} from it and {in_kernel} in the kernel; the rows say \
+         {}, {} and {}",
+        model.to_user, model.from_user, model.in_kernel
+    );
+    let note = match (agrees, row.note) {
+        (true, note) => note,
+        (false, None) => Some(problem),
+        (false, Some(note)) => Some(format!("{problem}; {note}")),
+    };
+    let copied_bytes = Copied { audited: Some(own), ..row.copied_bytes };
+    Row { copied_bytes, exact: Some(row.exact == Some(true) && agrees), note, ..row }
 }
 
 fn of(copies: Copies) -> Moved {

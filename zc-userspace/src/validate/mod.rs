@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
-use crate::kernel::kernel_release;
+use crate::kernel::{Audit, kernel_release};
 use crate::workload::{Request, Workload};
 
 pub use child::StopAtGates;
@@ -106,16 +106,19 @@ pub struct Report {
 }
 
 /// Runs the plan. `finished` is called as each workload ends, with how many have.
-pub fn run(agent: &Agent, plan: &Plan, finished: &(dyn Fn(usize, &Row) + Sync)) -> Report {
+/// With an audit, whose breakpoints watch one process at a time, one workload runs at a time.
+pub fn run(agent: &Agent, plan: &Plan, audit: Option<Audit>, finished: &(dyn Fn(usize, &Row) + Sync)) -> Report {
+    let jobs = if audit.is_some() { 1 } else { plan.jobs.max(1) };
+    let audit = Mutex::new(audit);
     let queue: Mutex<VecDeque<_>> = Mutex::new(plan.workloads.iter().copied().enumerate().collect());
     let done: Mutex<Vec<(usize, Row)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..plan.jobs.max(1) {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some((at, workload)) = next else { return };
-                    let row = one(agent, plan, workload);
+                    let row = one(agent, plan, workload, &audit);
                     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                     finished(done.len() + 1, &row);
                     done.push((at, row));
@@ -130,12 +133,25 @@ pub fn run(agent: &Agent, plan: &Plan, finished: &(dyn Fn(usize, &Row) + Sync)) 
     Report { kernel: kernel_release(), rows, exact }
 }
 
-fn one(agent: &Agent, plan: &Plan, workload: &Workload) -> Row {
+fn one(agent: &Agent, plan: &Plan, workload: &Workload, audit: &Mutex<Option<Audit>>) -> Row {
     if let Some(why) = workload.unavailable(&plan.request.directory) {
         return compare::not_run(agent.catalogue(), workload, &why);
     }
-    match child::run(agent, plan, workload) {
-        Ok((outcome, counted)) => compare::row(agent.catalogue(), workload, &outcome, &counted),
+    let mut held = audit.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = if held.is_some() {
+        child::run(agent, plan, workload, held.as_mut())
+    } else {
+        drop(held);
+        child::run(agent, plan, workload, None)
+    };
+    match done {
+        Ok((outcome, counted, audited)) => {
+            let row = compare::row(agent.catalogue(), workload, &outcome, &counted);
+            match audited {
+                Some(audited) => compare::audited(agent.catalogue(), row, &counted, audited),
+                None => row,
+            }
+        }
         Err(error) => compare::failed(agent.catalogue(), workload, &format!("{error:#}")),
     }
 }

@@ -1,0 +1,114 @@
+//! docs/truth.md: the textbook, the rows, and what the CPU did, by kernel, from what `cargo xtask vm --record` kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// What the last recorded run of the matrix found.
+static RECORDED: &str = include_str!("../../../tests/matrix.json");
+
+/// A kernel of the matrix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kernel {
+    /// `6.12.117 x86_64`.
+    pub(crate) kernel: String,
+    /// Its workloads.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// A workload on a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// Path, condition and variant.
+    pub(crate) workload: String,
+    /// Payload.
+    pub(crate) bytes: u64,
+    /// Bytes that the CPU copied, by the row.
+    pub(crate) modelled: u64,
+    /// Bytes that it really copied; null where the audit did not run.
+    pub(crate) audited: Option<u64>,
+    /// CPU copies by the textbook; null where it says nothing.
+    pub(crate) textbook: Option<u64>,
+    /// Whether ledger, row and audit agree; null where it can't run.
+    pub(crate) exact: Option<bool>,
+}
+
+const INTRO: &str = "# The truth, beside the textbook\n\n\
+    Copies of each payload byte by the CPU: what the textbook charges to the path, what the catalogue's row says \
+    (model), and what hardware breakpoints on the kernel's copy routines counted during the workload (audit), byte for \
+    byte. A dash: nothing is said, or not measured; `not here`: that kernel can't. Network paths are over loopback, \
+    reflinks on XFS, all other files on ext4.\n\n\
+    Made by `cargo xtask codegen` from `tests/matrix.json`, which `cargo xtask vm --record` writes.\n\n";
+
+/// The page.
+pub(super) fn markdown() -> String {
+    let kernels: Vec<Kernel> = serde_json::from_str(RECORDED).unwrap_or_default();
+    page(&kernels)
+}
+
+fn page(kernels: &[Kernel]) -> String {
+    let mut text = INTRO.to_owned();
+    let mut head = "| path | textbook |".to_owned();
+    for Kernel { kernel, .. } in kernels {
+        _ = write!(head, " {kernel}: model | audit |");
+    }
+    _ = writeln!(text, "{head}\n|{}", "---|".repeat(2 + 2 * kernels.len()));
+    let by_name: Vec<BTreeMap<&str, &Row>> =
+        kernels.iter().map(|one| one.rows.iter().map(|row| (row.workload.as_str(), row)).collect()).collect();
+    for row in kernels.first().map_or(&[][..], |first| &first.rows) {
+        _ = write!(
+            text,
+            "| `{}` | {} |",
+            row.workload,
+            row.textbook.map_or("-".to_owned(), |copies| copies.to_string())
+        );
+        for rows in &by_name {
+            _ = match rows.get(row.workload.as_str()) {
+                Some(Row { exact: None, .. }) | None => write!(text, " not here | - |"),
+                Some(row) => {
+                    let audit = row.audited.map_or("-".to_owned(), |copied| copies(copied, row.bytes));
+                    let wrong = if row.exact == Some(true) { "" } else { " (differs)" };
+                    write!(text, " {} | {audit}{wrong} |", copies(row.modelled, row.bytes))
+                }
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Copies of each byte: whole ones, or with two decimals.
+fn copies(copied: u64, bytes: u64) -> String {
+    match copied.checked_rem(bytes) {
+        None => "-".to_owned(),
+        Some(0) => (copied / bytes).to_string(),
+        Some(_) => format!("{:.2}", copied as f64 / bytes as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_what_each_kernel_did() {
+        let row = |audited, exact| Row {
+            workload: "read:file:user".to_owned(),
+            bytes: 10,
+            modelled: 10,
+            audited,
+            textbook: Some(1),
+            exact,
+        };
+        let kernel = |kernel: &str, row| Kernel { kernel: kernel.to_owned(), rows: vec![row] };
+        let text = page(&[kernel("a", row(Some(15), Some(false))), kernel("b", row(None, None))]);
+        assert!(text.ends_with("| `read:file:user` | 1 | 1 | 1.50 (differs) | not here | - |\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_read() {
+        let kernels: Vec<Kernel> = serde_json::from_str(RECORDED).unwrap();
+        assert!(!kernels.is_empty() && kernels.iter().all(|kernel| kernel.rows.len() > 100));
+    }
+}
