@@ -16,19 +16,29 @@ const FICLONERANGE: u32 = 0x4020_940d;
 /// Counts a successful ioctl if it is a clone.
 #[inline(always)]
 pub(super) fn ioctl(ledger: &mut ThreadLedger, args: &Moved) {
-    let shared = match args.get::<1>() as u32 {
-        FICLONE => size_from(args.get::<2>(), 0),
-        FICLONERANGE => match read_user::<[u64; 4]>(args.get::<2>()) {
+    count_ioctl(ledger, args.get::<1>(), args.get::<2>());
+}
+
+/// Not inlined, lest what it reads lies in a frame that others are below (before v6.13 all share 512 bytes).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_ioctl(ledger: *mut ThreadLedger, request: u64, argument: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
+    let shared = match request as u32 {
+        FICLONE => size_from(argument, 0),
+        FICLONERANGE => match read_user::<[u64; 4]>(argument) {
             Some([source, start, 0, _]) => size_from(source, start),
             Some([_, _, length, _]) => Some(length),
             None => None,
         },
-        _ => return,
+        _ => return 0,
     };
     match shared {
         Some(bytes) => count_reflink(ledger, bytes),
         None => account::count(ledger, CELL_NO_DESCRIPTOR, 1, 0),
     }
+    0
 }
 
 #[inline(always)]
