@@ -26,7 +26,6 @@ use judge::Verdict;
 use kernels::Kernel;
 use machine::{Machine, X86_64};
 use plan::{Message, Outcome};
-use qemu::EmulatorFailed;
 
 /// Runs the matrix, or the series of kernels given; or only the steps whose names start so, for those who work on it.
 pub(crate) fn run(root: &Path, series: &[String], only: Option<&str>, install: bool) -> anyhow::Result<()> {
@@ -132,14 +131,7 @@ fn boot(root: &Path, machine: &Machine, series: &str, guest: &Guest) -> anyhow::
     let content = tempfile::tempdir_in(&directory).context("a directory for a disk's content")?;
     guest.pack(&kernel, &files.initramfs, content.path())?;
     let disks = disks::make(&directory, content.path())?;
-    let messages = match qemu::run(machine, &kernel, &disks, &files) {
-        Err(error) if error.is::<EmulatorFailed>() => {
-            eprintln!("   {error:#}; once more");
-            let disks = disks::make(&directory, content.path())?;
-            qemu::run(machine, &kernel, &disks, &files)?
-        }
-        reported => reported?,
-    };
+    let messages = qemu::run(machine, &kernel, &disks, &files)?;
     eprintln!("   {:.0} s", start.elapsed().as_secs_f64());
     judge::keep_output(&directory, &messages)?;
     // What is left are the console and the results.

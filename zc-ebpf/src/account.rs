@@ -136,13 +136,17 @@ extern "C" fn count_elsewhere(ledger: *mut ThreadLedger, cell: u64, operations: 
     0
 }
 
+/// A new cell. Not made in place: the compiler would call a function for it, and the deepest call stack has no frame
+/// left.
+static EMPTY: Cell = Cell { operations: 0, bytes: 0 };
+
 /// Counts for a process outside its threads' ledgers; where the map is full, in the fallback.
 #[inline(always)]
 pub fn count_shared(key: &SharedKey, operations: u64, bytes: u64) {
     let mut found = SHARED.get_ptr_mut(key);
     if found.is_none() {
         // It is another CPU's by now if this fails with EEXIST.
-        let _ = SHARED.insert(key, Cell { operations: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
+        let _ = SHARED.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
         found = SHARED.get_ptr_mut(key);
     }
     match found {

@@ -37,8 +37,8 @@ pub fn remembered(ledger: &ThreadLedger, sequence: u32, address: u64) -> Option<
 
 /// Looks a user address up, first among the mappings that the thread remembers, in the running task's memory map.
 ///
-/// The two functions behind it are not inlined into each other, and give their result in one word, for the stack's sake:
-/// all frames of a program share 512 bytes before v6.13, and for iovecs of several messages these are the seventh.
+/// The walk is a function of its own, and both give their result in one word, for the stack's sake: all frames of a
+/// program share 512 bytes before v6.13, and for iovecs of several messages these are the seventh and eighth.
 #[inline(always)]
 pub fn look_up(ledger: &mut ThreadLedger, address: u64) -> Found {
     /// Where a writer changes nodes in place (before v6.4 always), a walk may come by in the middle of that.
@@ -104,11 +104,8 @@ struct Search {
 /// A remembered mapping holds as long as the memory map's change sequence has not moved on. While a writer holds the
 /// map (odd sequence, from v6.14; unchanged before) the mapping is what it was before that writer: the look-up proper
 /// would be refused then.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64) -> u64 {
-    // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return Found::UNKNOWN.pack() };
+#[inline(always)]
+fn find_buffer(ledger: &mut ThreadLedger, address: u64) -> u64 {
     let sequence = sequence(Task::current().untrusted());
     if let Some(found) = remembered(ledger, sequence, address) {
         return found.pack();

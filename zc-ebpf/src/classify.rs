@@ -26,9 +26,9 @@ pub struct Moved {
     arguments: [u64; ARGUMENTS],
     /// What the call returned, in most cases bytes.
     returned: u64,
-    call: u64,
+    call: u32,
     /// A 32-bit call: other registers, 32 bits of each, and 32-bit structures in user memory.
-    compat: u64,
+    compat: u32,
 }
 
 impl Moved {
@@ -45,7 +45,7 @@ impl Moved {
         } else {
             [argument::<0>(regs), argument::<1>(regs), argument::<2>(regs), argument::<3>(regs), argument::<4>(regs)]
         };
-        Self { arguments, returned, call: u64::from(call), compat: u64::from(compat) }
+        Self { arguments, returned, call: u32::from(call), compat: u32::from(compat) }
     }
 
     /// The Nth argument, from 0.
@@ -339,22 +339,34 @@ fn transfer(
 extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut address: u64, mut bytes: u64) -> u64 {
     /// Mappings that one buffer may span; what lies behind is unclassified.
     const PIECES: usize = 32;
-    // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let mut operation = Operation(operation);
     for _ in 0..PIECES {
-        let found = buffer::look_up(ledger, address);
-        let here = bytes.min(found.end.wrapping_sub(address));
-        piece(ledger, operation, found.endpoint, here);
-        if here == bytes {
+        let here = count_mapping(ledger, operation.0, address, bytes);
+        if here >= bytes {
             return 0;
         }
         operation = operation.with(Operation::COUNTED, true);
         address += here;
         bytes -= here;
     }
-    piece(ledger, operation, CODE_UNKNOWN, bytes);
+    // SAFETY: callers pass the running thread's ledger.
+    if let Some(ledger) = unsafe { ledger.as_mut() } {
+        piece(ledger, operation, CODE_UNKNOWN, bytes);
+    }
     0
+}
+
+/// Counts the bytes that lie in the mapping of a user address; returns how many do. A function of its own, lest the
+/// verifier walk through it as often as the loop above may run.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_mapping(ledger: *mut ThreadLedger, operation: u64, address: u64, bytes: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return bytes };
+    let found = buffer::look_up(ledger, address);
+    let here = bytes.min(found.end.wrapping_sub(address));
+    piece(ledger, Operation(operation), found.endpoint, here);
+    here
 }
 
 /// Counts bytes of an operation in a buffer of a known kind.

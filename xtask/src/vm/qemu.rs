@@ -35,11 +35,6 @@ impl Files {
     }
 }
 
-/// The kernel is in trouble for a fault of the emulator: worth another try.
-#[derive(Debug, thiserror::Error)]
-#[error("the emulator failed: {0}")]
-pub(crate) struct EmulatorFailed(String);
-
 /// Boots the kernel and waits until the guest has turned itself off. Returns what it reported.
 pub(crate) fn run(
     machine: &Machine,
@@ -72,7 +67,9 @@ fn command(machine: &Machine, kernel: &Kernel, disks: &[(&Disk, PathBuf)], files
     let program = process::find(machine.qemu.program).with_context(|| format!("no {}", machine.qemu.program))?;
     let mut command = Command::new(program);
     command
-        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config"])
+        // One thread for both processors: with one each, a processor may run a breakpoint that the other, patching the
+        // kernel's code (arch/x86/kernel/alternative.c, v6.12), has taken away already (QEMU 7.2: an oops at int3).
+        .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config"])
         .args(machine.hardware)
         .args(["-display", "none", "-no-reboot", "-kernel"])
         .arg(kernel.image())
@@ -115,8 +112,7 @@ fn watch(qemu: &mut Child, console: &Path, signals: &Held) -> anyhow::Result<()>
             trouble = Some(found);
             end = end.min(Instant::now() + GRACE);
         }
-        match trouble.clone() {
-            Some(found) if serial::is_emulators(&found) => return Err(EmulatorFailed(found).into()),
+        match &trouble {
             Some(found) if ended || Instant::now() > end => bail!("the kernel is in trouble: {found}"),
             None if ended => return Ok(()),
             None if Instant::now() > end => bail!("not done after {} s", LIMIT.as_secs()),
