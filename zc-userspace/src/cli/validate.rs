@@ -45,8 +45,8 @@ pub struct ValidateArgs {
     #[arg(long)]
     pub variants: bool,
     /// Also count what the CPU really copies, with hardware breakpoints on the kernel's copy routines; one workload at a
-    /// time.
-    #[arg(long, conflicts_with = "jobs")]
+    /// time, whatever --jobs says.
+    #[arg(long)]
     pub audit: bool,
     /// Where to put scratch files: on a file system with a disk behind it.
     #[arg(long, value_name = "DIR")]
@@ -73,7 +73,8 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
     let plan = Plan {
         workloads,
         request: Request { bytes: arguments.bytes, chunk: arguments.chunk, directory: scratch.path().to_owned() },
-        jobs: usize::from(arguments.jobs),
+        // The breakpoints count what the whole kernel copies.
+        jobs: if arguments.audit { 1 } else { usize::from(arguments.jobs) },
         program: std::env::current_exe().map_err(|error| Failure::cannot("find this program", error))?,
     };
     let audit = if arguments.audit {
