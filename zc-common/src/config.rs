@@ -172,8 +172,24 @@ pub struct Offsets {
     pub task_signal: u64,
     /// `task_struct.cgroups`.
     pub task_cgroups: u64,
+    /// `task_struct.nvcsw`: voluntary context switches.
+    pub task_nvcsw: u64,
+    /// `task_struct.nivcsw`: involuntary ones.
+    pub task_nivcsw: u64,
+    /// `task_struct.min_flt`.
+    pub task_min_flt: u64,
+    /// `task_struct.maj_flt`.
+    pub task_maj_flt: u64,
     /// `signal_struct.live`.
     pub signal_live: u64,
+    /// `signal_struct.nvcsw`: of the process's threads that are gone; so the next three.
+    pub signal_nvcsw: u64,
+    /// `signal_struct.nivcsw`.
+    pub signal_nivcsw: u64,
+    /// `signal_struct.min_flt`.
+    pub signal_min_flt: u64,
+    /// `signal_struct.maj_flt`.
+    pub signal_maj_flt: u64,
     /// `css_set.dfl_cgrp`.
     pub css_set_dfl_cgrp: u64,
     /// `cgroup.kn`.

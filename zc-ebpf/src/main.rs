@@ -50,6 +50,12 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_generate(_ctx: BtfTracePointContext) -> i32 {
+    probes::usage::signal_sent();
+    0
+}
+
 /// `bpf_iter__task` holds a pointer to the meta data and one to the task (include/linux/bpf.h, v6.1).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

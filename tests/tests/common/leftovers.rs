@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::process::until;
 
 /// Our programs' names, as far as the kernel keeps them (BPF_OBJ_NAME_LEN is 16, with a NUL).
-const NAMES: [&[u8]; 4] = [b"sys_exit", b"sched_process_e", b"sched_process_f", b"iter_task"];
+const NAMES: [&[u8]; 5] = [b"sys_exit", b"sched_process_e", b"sched_process_f", b"iter_task", b"signal_generate"];
 
 /// bpf(2)'s commands (include/uapi/linux/bpf.h, v6.1).
 const PROG_GET_NEXT_ID: libc::c_long = 11;

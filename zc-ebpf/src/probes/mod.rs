@@ -4,3 +4,4 @@ pub mod identity;
 pub mod lifecycle;
 pub mod sys_exit;
 pub mod threads;
+pub mod usage;

@@ -2,6 +2,7 @@
 //!
 //! What this build or kernel can't observe is absent, never 0. The number of series is bounded by the ledger's groups.
 
+mod observed;
 mod process;
 
 use ::prometheus::core::Collector;
@@ -106,6 +107,7 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         "Switches from user mode to the kernel and back: two for each system call.",
         &["group", "cause"],
     )?;
+    let observed = observed::Metrics::new(families, about)?;
     let unclassified = families.counters(
         "zcprof_unclassified_bytes_total",
         "Payload bytes whose descriptor or buffer could not be resolved; they are in no path.",
@@ -134,6 +136,7 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
         delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));
         switches.with_label_values(&[group, "system_call"]).inc_by(profile.mode_switches.system_calls);
+        observed.add(group, &profile);
         unclassified.with_label_values(&[group]).inc_by(profile.lost.unclassified_bytes);
         mmap_bytes.with_label_values(&[group]).inc_by(profile.mmap.requested_bytes);
         mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);

@@ -1,6 +1,6 @@
 //! Sums of operations and bytes by catalogue cell.
 
-use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, Cell};
+use zc_common::record::{CELL_FAULTS, CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, CELL_SWITCHES, Cell, Usage};
 
 /// What was counted for a thread, process or group: system calls, and operations and bytes by catalogue cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,6 +9,14 @@ pub struct Counters {
     pub system_calls: u64,
     /// Sorted by cell; none is zero.
     cells: Vec<(u8, Cell)>,
+}
+
+/// The cells that hold what the kernel itself counts.
+fn cells_of(usage: &Usage) -> [(u8, Cell); 2] {
+    [
+        (CELL_SWITCHES, Cell { operations: usage.voluntary, bytes: usage.involuntary }),
+        (CELL_FAULTS, Cell { operations: usage.minor_faults, bytes: usage.major_faults }),
+    ]
 }
 
 impl Counters {
@@ -31,6 +39,33 @@ impl Counters {
             }
             Err(at) => self.cells.insert(at, (cell, more)),
         }
+    }
+
+    /// Adds what the kernel itself has counted.
+    pub fn add_usage(&mut self, usage: &Usage) {
+        for (cell, more) in cells_of(usage) {
+            self.add_cell(cell, more);
+        }
+    }
+
+    /// Raises what the kernel itself has counted to this, where it is less.
+    pub fn raise_usage(&mut self, usage: &Usage) {
+        for (cell, Cell { operations, bytes }) in cells_of(usage) {
+            let now = self.get(cell);
+            let operations = operations.saturating_sub(now.operations);
+            let bytes = bytes.saturating_sub(now.bytes);
+            self.add_cell(cell, Cell { operations, bytes });
+        }
+    }
+
+    /// What the kernel itself has counted, and nothing else.
+    #[must_use]
+    pub fn usage(&self) -> Self {
+        let mut only = Self::default();
+        for cell in [CELL_SWITCHES, CELL_FAULTS] {
+            only.add_cell(cell, self.get(cell));
+        }
+        only
     }
 
     /// Adds everything of another.

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zc_common::hop::Direction;
 use zc_common::path::{Endpoint, PathId};
+use zc_common::record::{CELL_FAULTS, CELL_SWITCHES};
 
 use super::hops::{Catalogue, PathTotals};
+use crate::kernel::SCHED;
 use crate::ledger::{Counters, Process};
 
 /// How a figure was come by.
@@ -131,7 +133,8 @@ pub struct ContextSwitches {
     pub involuntary: Option<u64>,
 }
 
-/// Page faults; null where no probe sees them.
+/// Page faults as the kernel counts them (getrusage(2)), those in the kernel's own accesses to user memory included; null
+/// where nothing reads them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PageFaults {
     /// Without I/O.
@@ -286,6 +289,7 @@ pub fn profile(
         from_user: copied_in(Direction::FromUser),
         in_kernel: copied_in(Direction::InKernel),
     };
+    let seen = |probe: &str, figure: u64| catalogue.sees.contains(probe).then_some(figure);
     let unclassified = counters.unclassified();
     let asked = catalogue.mmap_asked(counters);
     let mut by_path: Vec<_> = paths.iter().map(|(id, totals)| PathProfile::of(*id, totals)).collect();
@@ -300,8 +304,14 @@ pub fn profile(
         dma_bytes: DmaBytes::default(),
         copies_per_byte: (delivered_bytes != 0).then(|| copied_bytes.total() as f64 / delivered_bytes as f64),
         mode_switches: ModeSwitches { system_calls: 2 * counters.system_calls, page_faults: None },
-        context_switches: ContextSwitches::default(),
-        page_faults: PageFaults::default(),
+        context_switches: ContextSwitches {
+            voluntary: seen(SCHED, counters.get(CELL_SWITCHES).operations),
+            involuntary: seen(SCHED, counters.get(CELL_SWITCHES).bytes),
+        },
+        page_faults: PageFaults {
+            minor: seen(SCHED, counters.get(CELL_FAULTS).operations),
+            major: seen(SCHED, counters.get(CELL_FAULTS).bytes),
+        },
         page_cache: PageCacheBytes::default(),
         mmap: MmapAsked { calls: asked.operations, requested_bytes: asked.bytes },
         pass_through: None,
@@ -345,6 +355,18 @@ mod tests {
         let idler = of(&[]);
         assert_eq!((idler.delivered_bytes, idler.copies_per_byte), (0, None));
         assert_eq!(idler.mode_switches.system_calls, 20);
+    }
+
+    #[test]
+    fn the_kernels_own_counters_show_where_they_are_read() {
+        let mut catalogue = Catalogue::default();
+        catalogue.sees.insert(SCHED);
+        let mut counters = Counters::default();
+        counters.add_cell(CELL_SWITCHES, Cell { operations: 3, bytes: 1 });
+        let profile = profile(&catalogue, Vec::new(), &counters, None, 0);
+        assert_eq!(profile.context_switches, ContextSwitches { voluntary: Some(3), involuntary: Some(1) });
+        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0) });
+        assert!(profile.paths.is_empty());
     }
 
     #[test]
