@@ -22,6 +22,32 @@ pub const FIRST_OBSERVED_CELL: u8 = 224;
 pub const CELL_SWITCHES: u8 = 224;
 /// Page faults of the kernel's own count: minor ones as operations, major ones as bytes.
 pub const CELL_FAULTS: u8 = 225;
+/// Page faults from user mode, as operations.
+pub const CELL_USER_FAULTS: u8 = 226;
+/// Reads of file data from disks into the page cache: those marked as read-ahead as operations, all as bytes. Both in
+/// bytes.
+pub const CELL_CACHE_FILLS: u8 = 227;
+/// First cell of the disks: for each device one of each [`DISK_KINDS`], with I/Os and bytes.
+pub const FIRST_DISK_CELL: u8 = 228;
+/// Kinds of I/O: bit 0 is set for those past the page cache, bit 1 for writes.
+pub const DISK_KINDS: u8 = 4;
+/// Past the page cache.
+pub const DISK_DIRECT: u8 = 1;
+/// Memory to disk.
+pub const DISK_WRITE: u8 = 2;
+/// Disks that are told apart; one more stands for all others.
+pub const DISKS: usize = 4;
+
+/// A disk.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// 1 + its number (major << 20 | minor); 0 if none has this place yet.
+    pub device: u64,
+    /// Its name, NUL-padded.
+    pub name: [u8; 32],
+}
+
 /// The cell of the catalogue's first row; row i has cell `FIRST_ROW_CELL + i`.
 pub const FIRST_ROW_CELL: u8 = 4;
 

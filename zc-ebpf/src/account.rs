@@ -178,8 +178,9 @@ pub fn fallback() -> Option<&'static mut Fallback> {
     unsafe { FALLBACK.get_ptr_mut(0)?.as_mut() }
 }
 
+/// Counts what no process has a part in, or none that can be told.
 #[inline(always)]
-fn count_fallback(cell: u32, operations: u64, bytes: u64) {
+pub fn count_fallback(cell: u32, operations: u64, bytes: u64) {
     if let Some(fallback) = fallback() {
         if cell == u32::from(CELL_CALLS) {
             fallback.system_calls += operations;

@@ -1,5 +1,7 @@
 //! The probes, one family per file.
 
+pub mod block;
+pub mod faults;
 pub mod identity;
 pub mod lifecycle;
 pub mod sys_exit;

@@ -104,7 +104,7 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
     )?;
     let switches = families.counters(
         "zcprof_mode_switches_total",
-        "Switches from user mode to the kernel and back: two for each system call.",
+        "Switches from user mode to the kernel and back: two for each system call, and for each page fault from user mode.",
         &["group", "cause"],
     )?;
     let observed = observed::Metrics::new(families, about)?;
@@ -136,7 +136,10 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
         delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));
         switches.with_label_values(&[group, "system_call"]).inc_by(profile.mode_switches.system_calls);
-        observed.add(group, &profile);
+        if let Some(faults) = profile.mode_switches.page_faults {
+            switches.with_label_values(&[group, "page_fault"]).inc_by(faults);
+        }
+        observed.add(group, counters, &profile, &snapshot.disks);
         unclassified.with_label_values(&[group]).inc_by(profile.lost.unclassified_bytes);
         mmap_bytes.with_label_values(&[group]).inc_by(profile.mmap.requested_bytes);
         mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);
@@ -176,6 +179,7 @@ fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(
         "Payload bytes that could be counted neither for a process nor on a path.",
         counters.unclassified().bytes,
     )?;
+    observed::unattributed(families, about, &counters, &snapshot.disks)?;
     families.counter(
         "zcprof_fallback_system_calls_total",
         "System calls that could be counted for no process.",

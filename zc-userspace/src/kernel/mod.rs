@@ -11,6 +11,6 @@ mod read;
 mod tracer;
 
 pub use events::{Lifecycle, LifecycleKind};
-pub use probes::{ProbeStatus, SCHED, is_optional, kernel_release};
+pub use probes::{BLOCK, FAULTS, ProbeStatus, SCHED, is_optional, kernel_release};
 pub use read::{FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

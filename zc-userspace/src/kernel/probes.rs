@@ -31,15 +31,34 @@ pub(super) struct Family {
 }
 
 /// All of them, in the order in which they are attached.
-pub(super) const OPTIONAL: &[Family] = &[Family {
-    name: SCHED,
-    programs: &["signal_generate"],
-    minimum_kernel: "6.1",
-    provides: "context_switches, page_faults",
-}];
+pub(super) const OPTIONAL: &[Family] = &[
+    Family {
+        name: SCHED,
+        programs: &["signal_generate"],
+        minimum_kernel: "6.1",
+        provides: "context_switches, page_faults",
+    },
+    Family {
+        name: FAULTS,
+        programs: &["page_fault_user"],
+        minimum_kernel: "6.1",
+        provides: "mode_switches.page_faults",
+    },
+    Family {
+        name: BLOCK,
+        programs: &["block_bio_queue", "writeback_dirty_folio"],
+        minimum_kernel: "6.1",
+        provides: "dma_bytes.disk_read, dma_bytes.disk_write, page_cache",
+    },
+];
 
 /// The family of the kernel's own counters: context switches, page faults.
 pub const SCHED: &str = "sched";
+
+/// The family of page faults from user mode.
+pub const FAULTS: &str = "faults";
+/// The family of disk I/O.
+pub const BLOCK: &str = "block";
 
 /// Whether the probe with this name can be left out.
 #[must_use]
@@ -72,9 +91,7 @@ impl ProbeStatus {
             provides,
         };
         vec![
-            absent("faults", "6.1", "mode_switches.page_faults, path mmap:file:mapping"),
-            absent("cache", "6.1", "page_cache"),
-            absent("block", "6.1", "dma_bytes.disk_read, dma_bytes.disk_write"),
+            absent("mapping", "6.1", "path mmap:file:mapping"),
             absent("net", "6.1", "dma_bytes.nic_transmit, dma_bytes.nic_receive, observed network hops"),
             absent("io_uring", "6.1", "paths of io_uring"),
             absent("aio", "6.1", "paths of Linux AIO"),

@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger, Usage,
+    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
+    Usage,
 };
 
 use super::bpf::{self, Batch};
@@ -63,6 +64,8 @@ pub struct Reading {
     pub exited: Vec<ThreadReading>,
     /// Processes that have ended since the last reading, with what the kernel counted of all their threads.
     pub ended: Vec<(SharedKey, Usage)>,
+    /// Names of the disks that are told apart, by their places.
+    pub disks: Vec<String>,
     /// When the probes were attached, in ns since boot.
     pub attached_at: u64,
     /// What was counted for processes outside their threads' ledgers: totals, not news.
@@ -184,6 +187,12 @@ fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
     *bytes = rest;
     // SAFETY: the record has T's size, and every bit pattern is a valid T.
     Ok(unsafe { record.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The disks' names, up to the first place that none has taken.
+pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
+    let taken = disks.take_while(|disk| disk.device != 0);
+    taken.map(|disk| String::from_utf8_lossy(&disk.name).trim_end_matches('\0').to_owned()).collect()
 }
 
 /// Sums the fallbacks of all CPUs.

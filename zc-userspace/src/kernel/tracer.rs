@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
-use zc_common::record::{Fallback, SharedKey};
+use zc_common::record::{Disk, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
@@ -164,7 +164,9 @@ impl Tracer {
                 reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
             })?;
         }
-        let loaded = load_optional(&mut ebpf, &btf, options.without);
+        let loaded = load_optional(&mut ebpf, &btf, options.without, |name, reason| {
+            verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason)
+        });
         let attached_at = nanoseconds_since_boot();
         for (name, provides) in TRACEPOINTS {
             attach(&mut ebpf, name).map_err(|reason| LoadError::Refused { probe: name, reason })?;
@@ -212,6 +214,8 @@ impl Tracer {
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
+        let disks: Array<_, PlainDisk> = self.map("DISK_NAMES")?;
+        reading.disks = read::disk_names(disks.iter().filter_map(Result::ok).map(|disk| disk.0));
         reading.runs = self.runs();
         Ok(reading)
     }
@@ -289,6 +293,12 @@ struct PlainFallback(Fallback);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainFallback {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainDisk(Disk);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainDisk {}
+
 fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
     object::fill_in(bytes.to_mut(), blanks);
@@ -320,14 +330,20 @@ fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
 }
 
 /// Loads the programs of each optional family, or says why it can't be had.
-fn load_optional(ebpf: &mut Ebpf, btf: &aya::Btf, without: &[&str]) -> Vec<Result<(), String>> {
-    let load = |family: &Family| {
+fn load_optional(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    without: &[&str],
+    explain: impl Fn(&'static str, String) -> String,
+) -> Vec<Result<(), String>> {
+    let load_all = |family: &Family| {
         if without.contains(&family.name) {
             return Err("turned off as asked".to_owned());
         }
-        family.programs.iter().try_for_each(|name| load_program(ebpf, name, name, btf))
+        let mut load = |name| load_program(ebpf, name, name, btf).map_err(|reason| explain(name, reason));
+        family.programs.iter().try_for_each(|name| load(name))
     };
-    OPTIONAL.iter().map(load).collect()
+    OPTIONAL.iter().map(load_all).collect()
 }
 
 /// Attaches a family's programs.

@@ -1,6 +1,9 @@
 //! Sums of operations and bytes by catalogue cell.
 
-use zc_common::record::{CELL_FAULTS, CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, CELL_SWITCHES, Cell, Usage};
+use zc_common::record::{
+    CELL_FAULTS, CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, CELL_SWITCHES, Cell, DISK_KINDS, DISKS,
+    FIRST_DISK_CELL, Usage,
+};
 
 /// What was counted for a thread, process or group: system calls, and operations and bytes by catalogue cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,9 +52,9 @@ impl Counters {
     }
 
     /// Raises what the kernel itself has counted to this, where it is less.
-    pub fn raise_usage(&mut self, usage: &Usage) {
-        for (cell, Cell { operations, bytes }) in cells_of(usage) {
-            let now = self.get(cell);
+    pub fn raise_usage(&mut self, usage: &Self) {
+        for cell in [CELL_SWITCHES, CELL_FAULTS] {
+            let (Cell { operations, bytes }, now) = (usage.get(cell), self.get(cell));
             let operations = operations.saturating_sub(now.operations);
             let bytes = bytes.saturating_sub(now.bytes);
             self.add_cell(cell, Cell { operations, bytes });
@@ -104,6 +107,19 @@ impl Counters {
     /// All cells that are not zero, in the catalogue's order.
     pub fn iter(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
         self.cells.iter().copied()
+    }
+
+    /// Bytes read or written by disks, over all devices, of the kinds that `wanted` picks.
+    #[must_use]
+    pub fn disk(&self, wanted: impl Fn(u8) -> bool) -> u64 {
+        let of_kind = |kind: u8| (0..=DISKS as u8).map(move |place| self.disk_at(place, kind));
+        (0..DISK_KINDS).filter(|kind| wanted(*kind)).flat_map(of_kind).sum()
+    }
+
+    /// Bytes of one kind of one device.
+    #[must_use]
+    pub fn disk_at(&self, place: u8, kind: u8) -> u64 {
+        self.get(FIRST_DISK_CELL + place * DISK_KINDS + kind).bytes
     }
 
     /// What could not be resolved: descriptors, buffers, combinations without a row.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zc_common::record::{CELL_CALLS, FLAG_GROUP_DEAD, Identity, SharedKey, Usage};
+use zc_common::record::{CELL_CALLS, FLAG_GROUP_DEAD, Identity, SharedKey};
 
 use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
@@ -60,7 +60,7 @@ struct Entry {
     /// What the kernel had counted of the process before the probes were attached: not ours to tell.
     before: Option<Counters>,
     /// What it had counted in the end, by its own account: at their exits threads are not quite through.
-    last: Usage,
+    last: Counters,
     /// Keys of that, to be removed when the process has exited.
     shared_keys: Vec<SharedKey>,
     /// Readings in a row without a thread that lives.
@@ -79,6 +79,7 @@ pub struct Ledger {
     groups: Groups,
     fallback: FallbackReading,
     runs: Vec<ProbeRuns>,
+    disks: Vec<String>,
 }
 
 fn key_of(identity: &Identity) -> ProcessKey {
@@ -119,6 +120,7 @@ impl Ledger {
             groups: Groups::new(settings.max_groups),
             fallback: FallbackReading::default(),
             runs: Vec::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -171,9 +173,14 @@ impl Ledger {
                 _ => self.entry(&thread.identity),
             };
             entry.exit_seen |= last;
-            entry.threads.remove(&thread.identity.id);
-            entry.threads.remove(&nameless(&thread.identity));
-            entry.exited.add(&counters_of(thread));
+            let mut counters = counters_of(thread);
+            // One whose exit was missed has no account of the kernel's; what it was last seen with stands.
+            for key in [thread.identity.id, nameless(&thread.identity)] {
+                if let Some(last) = entry.threads.remove(&key) {
+                    counters.raise_usage(&last.counters);
+                }
+            }
+            entry.exited.add(&counters);
         }
         for (key, cell) in &reading.shared {
             // One that no event and no thread has told of: it came and went since the last reading.
@@ -194,17 +201,20 @@ impl Ledger {
             let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
             // Of one that is older, threads may have ended before we were there to see them.
             if let Some(entry) = self.entries.get_mut(&owner).filter(|_| owner.start >= reading.attached_at) {
-                entry.last = *usage;
+                entry.last = Counters::default();
+                entry.last.add_usage(usage);
             }
         }
         for (key, entry) in &mut self.entries {
-            if entry.before.is_none() {
-                let old = key.start < reading.attached_at;
-                entry.before = Some(if old { entry.sum().usage() } else { Counters::default() });
+            // An old one is only known once its threads were read, or their records.
+            let (old, usage) = (key.start < reading.attached_at, entry.sum().usage());
+            if entry.before.is_none() && (!old || !usage.is_zero()) {
+                entry.before = Some(if old { usage } else { Counters::default() });
             }
         }
         self.fallback = reading.fallback;
         self.runs = reading.runs;
+        self.disks = reading.disks;
         self.settle(now)
     }
 
@@ -269,7 +279,8 @@ impl Ledger {
         let mut processes: Vec<_> = self.entries.values().map(|entry| Arc::clone(&entry.process)).collect();
         processes.sort_unstable_by_key(|process| process.key);
         let groups: BTreeMap<_, _> = self.groups.totals().clone();
-        Snapshot { taken, duration, processes, groups, fallback: self.fallback.clone(), runs: self.runs.clone() }
+        let (fallback, disks, runs) = (self.fallback.clone(), self.disks.clone(), self.runs.clone());
+        Snapshot { taken, duration, processes, groups, fallback, disks, runs }
     }
 }
 
@@ -332,7 +343,7 @@ impl Entry {
             shared: Counters::default(),
             shared_keys: Vec::new(),
             before: None,
-            last: Usage::default(),
+            last: Counters::default(),
             absences: 1,
             exit_seen: false,
         }
@@ -388,7 +399,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, Cell, THREAD_CELLS, ThreadCells};
+    use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, Cell, THREAD_CELLS, ThreadCells, Usage};
 
     use super::*;
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use zc_tests::memory::{Memory, PAGE};
+use zc_tests::script::Script;
 
 use crate::Scenario;
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] =
-    &[("naps", naps), ("leaderless_naps", leaderless_naps), ("touches", touches)];
+    &[("naps", naps), ("leaderless_naps", leaderless_naps), ("touches", touches), ("stopped_touches", stopped_touches)];
 
 fn nap(times: usize) {
     for _ in 0..times {
@@ -37,6 +38,15 @@ fn leaderless_naps(arguments: &[String]) -> anyhow::Result<()> {
     // SAFETY: ends this thread alone, without unwinding.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     unreachable!("exit(2) does not return")
+}
+
+/// The same between two stops.
+fn stopped_touches(arguments: &[String]) -> anyhow::Result<()> {
+    let mut s = Script::default();
+    s.begin()?;
+    touches(arguments)?;
+    s.note("page", PAGE);
+    s.end()
 }
 
 /// Writes to so many fresh pages, one by one.
