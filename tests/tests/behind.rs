@@ -79,8 +79,8 @@ fn a_page_that_is_touched_first_is_a_fault_from_user_mode() -> Result<()> {
     let counted = after.counters.since(&before.counters);
     helper.finish()?;
     let faults = counted.get(CELL_USER_FAULTS).operations;
-    // Its code and stack may be touched first as well, but for a few pages.
-    assert!((PAGES..PAGES + 16).contains(&faults), "{faults} faults from user mode");
+    // Pages of its code may have been taken from it meanwhile, but not many.
+    assert!((PAGES..PAGES + 64).contains(&faults), "{faults} faults from user mode");
     assert!(faults <= counted.get(CELL_FAULTS).operations + counted.get(CELL_FAULTS).bytes);
     Ok(())
 }

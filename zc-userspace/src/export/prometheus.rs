@@ -324,6 +324,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_observed_is_there() {
+        use zc_common::record::{
+            CELL_CACHE_FILLS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_KINDS, DISK_WRITE, DISKS,
+            FIRST_DISK_CELL,
+        };
+        let (mut about, mut snapshot) = (about(), snapshot());
+        about.catalogue.sees.extend([crate::kernel::SCHED, crate::kernel::FAULTS, crate::kernel::BLOCK]);
+        let other = FIRST_DISK_CELL + DISKS as u8 * DISK_KINDS;
+        for (cell, operations, bytes) in [
+            (CELL_SWITCHES, 3, 4),
+            (CELL_USER_FAULTS, 5, 0),
+            (CELL_CACHE_FILLS, 100, 200),
+            (FIRST_DISK_CELL, 1, 200),
+            (FIRST_DISK_CELL + DISK_DIRECT, 1, 30),
+            (other + DISK_WRITE, 1, 7),
+        ] {
+            snapshot.groups.get_mut("nginx").unwrap().add_cell(cell, Cell { operations, bytes });
+        }
+        snapshot.fallback.cells.push((FIRST_DISK_CELL + DISK_WRITE, Cell { operations: 1, bytes: 9 }));
+        let durations = Histogram::with_opts(::prometheus::HistogramOpts::new("zcprof_x_seconds", "x")).unwrap();
+        let text = String::from_utf8(render(&about, &snapshot, &durations).unwrap()).unwrap();
+        for line in [
+            r#"zcprof_context_switches_total{group="nginx",kind="voluntary"} 3"#,
+            r#"zcprof_context_switches_total{group="nginx",kind="involuntary"} 4"#,
+            r#"zcprof_mode_switches_total{cause="page_fault",group="nginx"} 10"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="missed"} 200"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="read_ahead"} 100"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="requested"} 900"#,
+            r#"zcprof_dma_bytes_total{device="vda",direction="read",group="nginx"} 230"#,
+            r#"zcprof_dma_bytes_total{device="other",direction="write",group="nginx"} 7"#,
+            r#"zcprof_unattributed_dma_bytes_total{device="vda",direction="write"} 9"#,
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
     fn hostile_group_names_stay_inside_their_label() {
         let mut snapshot = snapshot();
         snapshot.groups.insert("a\"} 1\nzcprof_evil 1\\\u{1b}[2J\u{fffd}".to_owned(), Counters::with_calls(1));

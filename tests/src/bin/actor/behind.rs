@@ -43,6 +43,8 @@ fn leaderless_naps(arguments: &[String]) -> anyhow::Result<()> {
 /// The same between two stops.
 fn stopped_touches(arguments: &[String]) -> anyhow::Result<()> {
     let mut s = Script::default();
+    // Its own code is there by then.
+    touches(&["1".to_owned()])?;
     s.begin()?;
     touches(arguments)?;
     s.note("page", PAGE);
