@@ -115,7 +115,7 @@ fn without_a_probe_its_figures_are_absent_and_it_says_so() -> Result<()> {
         let daemon = Daemon::start(&["--probe", &format!("-{without}"), "--probe", with])?;
         let pid = drive(&scratch)?;
         // Something has to have been written back.
-        std::fs::File::open(scratch.file("written", 4096)?)?.sync_all()?;
+        fs::File::open(scratch.file("written", 4096)?)?.sync_all()?;
         let names = names(&daemon)?;
         for name in rest_on(without) {
             assert!(!names.iter().any(|one| one == name), "{name} without {without}");
