@@ -57,7 +57,8 @@ struct Entry {
     threads: HashMap<u64, Thread>,
     /// What the kernel counted for it outside its threads' ledgers.
     shared: Counters,
-    /// What the kernel had counted of the process before the probes were attached: not ours to tell.
+    /// What the kernel had counted of the process before the probes were attached: not ours to tell. None for one that
+    /// began later.
     before: Option<Counters>,
     /// What it had counted in the end, by its own account: at their exits threads are not quite through.
     last: Counters,
@@ -206,10 +207,10 @@ impl Ledger {
             }
         }
         for (key, entry) in &mut self.entries {
-            // An old one is only known once its threads were read, or their records.
-            let (old, usage) = (key.start < reading.attached_at, entry.sum().usage());
-            if entry.before.is_none() && (!old || !usage.is_zero()) {
-                entry.before = Some(if old { usage } else { Counters::default() });
+            if entry.before.is_none() && key.start < reading.attached_at {
+                // It is only known once its threads were read, or their records.
+                let usage = entry.sum().usage();
+                entry.before = (!usage.is_zero()).then_some(usage);
             }
         }
         self.fallback = reading.fallback;
