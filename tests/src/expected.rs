@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use zc_common::path::Condition;
-use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, Cell};
+use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, Cell, FIRST_OBSERVED_CELL};
 use zcprof::ledger::Counters;
 use zcprof::model::Catalogue;
 
@@ -32,7 +32,8 @@ impl Paths {
     #[must_use]
     pub fn of(catalogue: &Catalogue, counters: &Counters) -> Self {
         let mut paths = Self::default();
-        for (cell, Cell { operations, bytes }) in counters.iter() {
+        // What lies behind the calls is on no path.
+        for (cell, Cell { operations, bytes }) in counters.iter().filter(|(cell, _)| *cell < FIRST_OBSERVED_CELL) {
             paths.add(&name(catalogue, cell), operations, bytes);
         }
         paths

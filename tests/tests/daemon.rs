@@ -88,6 +88,9 @@ fn metrics_are_promlint_clean_and_those_of_the_contract() -> Result<()> {
         "referenced_bytes_total",
         "delivered_bytes_total",
         "mode_switches_total",
+        "context_switches_total",
+        "page_faults_total",
+        "page_cache_bytes_total",
         "unclassified_bytes_total",
         "build_info",
         "probe_attached",
@@ -97,6 +100,38 @@ fn metrics_are_promlint_clean_and_those_of_the_contract() -> Result<()> {
         assert!(metrics.names().any(|one| one == format!("zcprof_{name}")), "zcprof_{name} is not in {text}");
     }
     assert!(metrics.names().any(|name| name.starts_with("zcprof_snapshot_duration_seconds")), "{text}");
+    Ok(())
+}
+
+#[test]
+fn without_a_probe_its_figures_are_absent_and_it_says_so() -> Result<()> {
+    let names = |daemon: &Daemon| -> Result<Vec<String>> { Ok(daemon.metrics()?.names().map(str::to_owned).collect()) };
+    let rest_on = |probe: &str| match probe {
+        "sched" => ["zcprof_context_switches_total", "zcprof_page_faults_total"],
+        _ => ["zcprof_dma_bytes_total", "zcprof_page_cache_bytes_total"],
+    };
+    for (without, with) in [("sched", "block"), ("block", "sched")] {
+        let scratch = Scratch::new()?;
+        let daemon = Daemon::start(&["--probe", &format!("-{without}"), "--probe", with])?;
+        let pid = drive(&scratch)?;
+        // Something has to have been written back.
+        fs::File::open(scratch.file("written", 4096)?)?.sync_all()?;
+        let names = names(&daemon)?;
+        for name in rest_on(without) {
+            assert!(!names.iter().any(|one| one == name), "{name} without {without}");
+        }
+        for name in rest_on(with) {
+            assert!(names.iter().any(|one| one == name), "{name} with {with}");
+        }
+        let probes = daemon.json("/api/v1/probes")?;
+        let said = list(&probes, "probes").iter().find(|probe| probe["name"] == without).context("the probe")?;
+        assert!(said["attached"] == false && said["reason"] == "turned off as asked", "{said}");
+        let profile = daemon.json(&format!("/api/v1/processes/{pid}"))?;
+        let null = |pointer: &str| profile.pointer(pointer).is_some_and(Value::is_null);
+        assert_eq!(null("/context_switches/voluntary"), without == "sched", "{profile}");
+        assert_eq!(null("/dma_bytes/disk_read"), without == "block", "{profile}");
+        assert!(!null("/mode_switches/page_faults"), "{profile}");
+    }
     Ok(())
 }
 

@@ -65,7 +65,7 @@ fn agent() -> anyhow::Result<Agent> {
 }
 
 fn agent_with(ledgers: Ledgers) -> anyhow::Result<Agent> {
-    Ok(Agent::start_with(Catalogue::default(), SETTINGS, ledgers)?)
+    Ok(Agent::start_with(Catalogue::default(), SETTINGS, ledgers, &[])?)
 }
 
 /// `after` less `before`, path by path.

@@ -172,8 +172,24 @@ pub struct Offsets {
     pub task_signal: u64,
     /// `task_struct.cgroups`.
     pub task_cgroups: u64,
+    /// `task_struct.nvcsw`: voluntary context switches.
+    pub task_nvcsw: u64,
+    /// `task_struct.nivcsw`: involuntary ones.
+    pub task_nivcsw: u64,
+    /// `task_struct.min_flt`.
+    pub task_min_flt: u64,
+    /// `task_struct.maj_flt`.
+    pub task_maj_flt: u64,
     /// `signal_struct.live`.
     pub signal_live: u64,
+    /// `signal_struct.nvcsw`: of the process's threads that are gone; so the next three.
+    pub signal_nvcsw: u64,
+    /// `signal_struct.nivcsw`.
+    pub signal_nivcsw: u64,
+    /// `signal_struct.min_flt`.
+    pub signal_min_flt: u64,
+    /// `signal_struct.maj_flt`.
+    pub signal_maj_flt: u64,
     /// `css_set.dfl_cgrp`.
     pub css_set_dfl_cgrp: u64,
     /// `cgroup.kn`.
@@ -252,6 +268,34 @@ pub struct Offsets {
     pub binprm_filename: u64,
     /// `bpf_iter_meta.seq`.
     pub meta_seq: u64,
+    /// `page.mapping`.
+    pub page_mapping: u64,
+    /// `page.compound_head`.
+    pub page_compound_head: u64,
+    /// `address_space.host`.
+    pub mapping_host: u64,
+    /// `inode.i_mapping`.
+    pub inode_mapping: u64,
+    /// `bio.bi_bdev`.
+    pub bio_bdev: u64,
+    /// `bio.bi_opf`.
+    pub bio_opf: u64,
+    /// `bio.bi_iter.bi_size`.
+    pub bio_size: u64,
+    /// `bio.bi_io_vec`, whose first word is a page.
+    pub bio_io_vec: u64,
+    /// `block_device.bd_disk`.
+    pub bdev_disk: u64,
+    /// `gendisk.major`.
+    pub disk_major: u64,
+    /// `gendisk.first_minor`.
+    pub disk_first_minor: u64,
+    /// `gendisk.disk_name`.
+    pub disk_name: u64,
+    /// `gendisk.fops`.
+    pub disk_fops: u64,
+    /// `block_device_operations.submit_bio`.
+    pub disk_submit_bio: u64,
     /// `ext4_inode_info.vfs_inode`, 0 where the kernel's BTF lacks it.
     pub ext4_vfs_inode: u64,
     /// `ext4_inode_info.i_flags`.

@@ -231,6 +231,8 @@ mod tests {
             };
             assert_eq!(ROWS.iter().filter(plain).count(), 1, "{}", row.id());
         }
-        assert!(ROWS.len() + usize::from(crate::record::FIRST_ROW_CELL) <= crate::record::CELLS);
+        assert!(
+            ROWS.len() + usize::from(crate::record::FIRST_ROW_CELL) <= usize::from(crate::record::FIRST_OBSERVED_CELL)
+        );
     }
 }

@@ -15,6 +15,39 @@ pub const CELL_NO_ROW: u8 = 3;
 pub const CELL_NO_DESCRIPTOR: u8 = 1;
 /// Payload whose user buffer could not be resolved (unmapped, or the map was being changed).
 pub const CELL_NO_BUFFER: u8 = 2;
+/// First of the cells that hold what probes behind the system calls see, which is no payload. A cell's two counters then
+/// mean what its name says.
+pub const FIRST_OBSERVED_CELL: u8 = 224;
+/// Context switches: voluntary ones as operations, involuntary ones as bytes.
+pub const CELL_SWITCHES: u8 = 224;
+/// Page faults of the kernel's own count: minor ones as operations, major ones as bytes.
+pub const CELL_FAULTS: u8 = 225;
+/// Page faults from user mode, as operations.
+pub const CELL_USER_FAULTS: u8 = 226;
+/// Reads of file data from disks into the page cache: those marked as read-ahead as operations, all as bytes. Both in
+/// bytes.
+pub const CELL_CACHE_FILLS: u8 = 227;
+/// First cell of the disks: for each device one of each [`DISK_KINDS`], with I/Os and bytes.
+pub const FIRST_DISK_CELL: u8 = 228;
+/// Kinds of I/O: bit 0 is set for those past the page cache, bit 1 for writes.
+pub const DISK_KINDS: u8 = 4;
+/// Past the page cache.
+pub const DISK_DIRECT: u8 = 1;
+/// Memory to disk.
+pub const DISK_WRITE: u8 = 2;
+/// Disks that are told apart; one more stands for all others.
+pub const DISKS: usize = 4;
+
+/// A disk.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// 1 + its number (major << 20 | minor); 0 if none has this place yet.
+    pub device: u64,
+    /// Its name, NUL-padded.
+    pub name: [u8; 32],
+}
+
 /// The cell of the catalogue's first row; row i has cell `FIRST_ROW_CELL + i`.
 pub const FIRST_ROW_CELL: u8 = 4;
 
@@ -84,6 +117,20 @@ pub struct ThreadCells {
     pub cells: [Cell; THREAD_CELLS],
 }
 
+/// What the kernel itself counts for each task, whether anybody traces it or not (getrusage(2) has it from there).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The task gave the CPU up.
+    pub voluntary: u64,
+    /// It was taken away.
+    pub involuntary: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+}
+
 /// One thread's ledger: the value of the task storage, and of the map of exited threads.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +146,8 @@ pub struct ThreadLedger {
     /// What is known of the call at hand. It goes through here so that the verifier forgets the values that it may have,
     /// and does not check what follows for each of them.
     pub forget: [u64; 6],
+    /// What the kernel had counted when the thread exited; unused before.
+    pub usage: Usage,
     /// Remembered buffers.
     pub vma: [VmaSlot; VMA_SLOTS],
     /// Payload.
@@ -159,6 +208,8 @@ pub struct ThreadHead {
     pub identity: Identity,
     /// sys_exit events seen.
     pub system_calls: u64,
+    /// What the kernel has counted.
+    pub usage: Usage,
     /// 1 if the thread's cells follow, 0 for a thread that has no ledger yet.
     pub has_cells: u64,
 }
@@ -224,12 +275,12 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());
     assert!(size_of::<Fallback>() == 40 + 16 * CELLS);
-    assert!(size_of::<ThreadHead>() == 80);
+    assert!(size_of::<ThreadHead>() == 112);
     assert!(size_of::<LifecycleEvent>() == 64 + 8);
     assert!(size_of::<ExecEvent>() == 64 + 8 + 256);
 };

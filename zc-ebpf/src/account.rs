@@ -8,7 +8,7 @@ use zc_common::record::{CELL_CALLS, CELL_FREE, Cell, Fallback, SharedKey, THREAD
 
 use crate::kernel::Task;
 use crate::maps::{EXITED, FALLBACK, LAST_ID, SCRATCH, SHARED, THREADS, config};
-use crate::probes::identity;
+use crate::probes::{identity, usage};
 use crate::slots;
 
 /// Nothing is counted: the call is our own.
@@ -182,8 +182,9 @@ pub fn fallback() -> Option<&'static mut Fallback> {
     unsafe { FALLBACK.get_ptr_mut(0)?.as_mut() }
 }
 
+/// Counts what no process has a part in, or none that can be told.
 #[inline(always)]
-fn count_fallback(cell: u32, operations: u64, bytes: u64) {
+pub fn count_fallback(cell: u32, operations: u64, bytes: u64) {
     if let Some(fallback) = fallback() {
         if cell == u32::from(CELL_CALLS) {
             fallback.system_calls += operations;
@@ -199,10 +200,11 @@ fn count_fallback(cell: u32, operations: u64, bytes: u64) {
 ///
 /// The order matters to the reader (docs/protocol.md): first the copy, then the mark, then the slot.
 #[inline(always)]
-pub fn fold(thread: &mut ThreadLedger) {
+pub fn fold(thread: &mut ThreadLedger, task: Task) {
     let identity = thread.identity;
     let counted = slots::located(thread);
     counted.identity = identity;
+    usage::fill(&mut counted.usage, task);
     hand_over(counted);
     slots::exchange(&mut thread.folded, 1);
     slots::release(thread);
@@ -214,6 +216,7 @@ pub fn fold(thread: &mut ThreadLedger) {
 pub fn fold_slot(task: Task) {
     let Some(slot) = slots::of_task(task) else { return };
     identity::fill(&mut slot.ledger.identity, task.at());
+    usage::fill(&mut slot.ledger.usage, task);
     hand_over(&mut slot.ledger);
     slots::free(slot);
 }

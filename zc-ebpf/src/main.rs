@@ -82,6 +82,30 @@ fn audit_iter_rdx(ctx: PerfEventContext) -> u32 {
     0
 }
 
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_generate(_ctx: BtfTracePointContext) -> i32 {
+    probes::usage::signal_sent();
+    0
+}
+
+#[btf_tracepoint(function = "page_fault_user")]
+fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    probes::faults::user(ctx.arg(1));
+    0
+}
+
+#[btf_tracepoint(function = "block_bio_queue")]
+fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
+    probes::block::queued(ctx.arg(0));
+    0
+}
+
+#[btf_tracepoint(function = "writeback_dirty_folio")]
+fn writeback_dirty_folio(ctx: BtfTracePointContext) -> i32 {
+    probes::block::dirtied(ctx.arg(1));
+    0
+}
+
 /// `bpf_iter__task` holds a pointer to the meta data and one to the task (include/linux/bpf.h, v6.1).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

@@ -1,16 +1,23 @@
 //! Every map, and the load-time constants.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type};
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
-use zc_common::record::{Audit, Cell, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot, ThreadLedger};
+use zc_common::record::{
+    Audit, Cell, DISKS as DISK_COUNT, Disk, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot,
+    ThreadLedger, Usage,
+};
 
 use crate::kernel::Task;
 
 /// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
 const EXITED_THREADS: usize = 65_536;
+/// Processes that have ended and whose last word waits for the agent.
+const GONE_PROCESSES: usize = 16_384;
+/// Inodes whose last dirtier is remembered.
+const DIRTY_INODES: usize = 16_384;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
 /// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
@@ -73,6 +80,18 @@ pub static SLOTS: Array<Slot, SLOT_COUNT> = Array::new();
 /// Ledgers of exited threads, by their id.
 #[btf_map]
 pub static EXITED: HashMap<u64, ThreadLedger, EXITED_THREADS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What the kernel counted for processes that are gone, by process: their last word.
+#[btf_map]
+pub static TOTALS: HashMap<SharedKey, Usage, GONE_PROCESSES, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// The process that last dirtied a page of an inode, by the inode's address. The least used are forgotten.
+#[btf_map]
+pub static DIRTIERS: LruHashMap<u64, SharedKey, DIRTY_INODES> = LruHashMap::new();
+
+/// The disks that are told apart.
+#[btf_map]
+pub static DISK_NAMES: Array<Disk, DISK_COUNT> = Array::new();
 
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]

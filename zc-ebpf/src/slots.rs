@@ -110,7 +110,7 @@ fn copy(to: &mut ThreadLedger, from: &ThreadLedger) {
 
 /// Sets a word if it is as expected; returns what it was.
 #[inline(always)]
-fn compare_exchange(word: &mut u64, expected: u64, new: u64) -> u64 {
+pub fn compare_exchange(word: &mut u64, expected: u64, new: u64) -> u64 {
     let was;
     // SAFETY: a live word of a map's element.
     unsafe {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::export::web::{Web, WebError};
-use crate::kernel::ProbeStatus;
+use crate::kernel::{ProbeStatus, is_optional};
 use crate::ledger::GroupBy;
 
 /// Where the daemon listens unless told otherwise.
@@ -220,8 +220,8 @@ pub fn check_probes<'a>(asked: &'a [String], probes: &[ProbeStatus]) -> Result<V
             (true, true) => {
                 return Err(ConfigError::BaseProbe {
                     name: name.to_owned(),
-                    base: list(&|probe| probe.attached),
-                    optional: list(&|probe| !probe.attached),
+                    base: list(&|probe| probe.attached && !is_optional(probe.name)),
+                    optional: list(&|probe| !probe.attached || is_optional(probe.name)),
                 });
             }
             (false, true) => {}

@@ -11,7 +11,16 @@ use anyhow::{Context as _, Result};
 use super::process::until;
 
 /// Our programs' names, as far as the kernel keeps them (BPF_OBJ_NAME_LEN is 16, with a NUL).
-const NAMES: [&[u8]; 4] = [b"sys_exit", b"sched_process_e", b"sched_process_f", b"iter_task"];
+const NAMES: [&[u8]; 8] = [
+    b"sys_exit",
+    b"sched_process_e",
+    b"sched_process_f",
+    b"iter_task",
+    b"signal_generate",
+    b"page_fault_user",
+    b"block_bio_queue",
+    b"writeback_dirty",
+];
 
 /// bpf(2)'s commands (include/uapi/linux/bpf.h, v6.1).
 const PROG_GET_NEXT_ID: libc::c_long = 11;

@@ -55,7 +55,7 @@ pub fn exit(task: *const c_void) {
         Some(ledger) if config!(ledgers) == LEDGERS_UNFOLDED && ledger.slot != 0 => {}
         Some(ledger) => {
             identity::fill(&mut ledger.identity, task.at());
-            account::fold(ledger);
+            account::fold(ledger, task);
         }
         None => account::fold_slot(task),
     }

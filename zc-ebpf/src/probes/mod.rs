@@ -1,7 +1,10 @@
 //! The probes, one family per file.
 
 pub mod audit;
+pub mod block;
+pub mod faults;
 pub mod identity;
 pub mod lifecycle;
 pub mod sys_exit;
 pub mod threads;
+pub mod usage;

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use zc_common::record::{ThreadCells, ThreadHead, ThreadLedger};
 
-use super::identity;
+use super::{identity, usage};
 use crate::kernel::{Known, Task};
 use crate::maps::{THREADS, config, offset};
 use crate::slots;
@@ -51,6 +51,7 @@ fn write_head(seq: *mut c_void, task: Task, thread: Option<&mut ThreadLedger>) -
     // SAFETY: every field of the head is written before it is read.
     unsafe {
         identity::fill(&mut (*at).identity, task.at());
+        usage::fill(&mut (*at).usage, task);
         match thread {
             Some(thread) => {
                 (*at).identity.id = thread.identity.id;

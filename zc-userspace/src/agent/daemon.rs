@@ -19,7 +19,7 @@ use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
 use crate::export::web::Web;
 use crate::export::{About, VERSION};
-use crate::kernel::kernel_release;
+use crate::kernel::{Ledgers, kernel_release};
 use crate::ledger::Settings;
 use crate::model::Catalogue;
 
@@ -54,7 +54,8 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     stops.thread_block().context("can't hold signals back")?;
     let settings = Settings { group_by: config.group_by, max_groups: config.max_groups, retain: Some(config.retain) };
-    let agent = Arc::new(Agent::start(Catalogue::default(), settings)?);
+    let without: Vec<_> = config.probe.iter().filter_map(|name| name.strip_prefix('-')).collect();
+    let agent = Arc::new(Agent::start_with(Catalogue::default(), settings, Ledgers::Slots, &without)?);
     let renounced = check_probes(&config.probe, agent.probes())?;
     nix::sys::prctl::set_no_new_privs().context("can't set no_new_privs")?;
     drop_capabilities().context("can't drop capabilities")?;
@@ -120,7 +121,7 @@ fn announce(agent: &Agent, renounced: &[&str]) {
         info!(probe = probe.name, reason, lacks = probe.provides, "probe not attached");
     }
     for probe in renounced {
-        info!(probe, "turned off as asked; it would not have been attached anyway");
+        info!(probe, "turned off as asked");
     }
 }
 

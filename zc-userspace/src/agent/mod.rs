@@ -36,15 +36,21 @@ impl Agent {
     /// # Errors
     /// If tracing can't start here; nothing stays attached then.
     pub fn start(catalogue: Catalogue, settings: Settings) -> Result<Self, LoadError> {
-        Self::start_with(catalogue, settings, Ledgers::Slots)
+        Self::start_with(catalogue, settings, Ledgers::Slots, &[])
     }
 
-    /// The same, with a choice of where threads count.
+    /// The same, with a choice of where threads count, and without the optional probes named.
     ///
     /// # Errors
     /// If tracing can't start here; nothing stays attached then.
-    pub fn start_with(catalogue: Catalogue, settings: Settings, ledgers: Ledgers) -> Result<Self, LoadError> {
-        let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers })?;
+    pub fn start_with(
+        mut catalogue: Catalogue,
+        settings: Settings,
+        ledgers: Ledgers,
+        without: &[&str],
+    ) -> Result<Self, LoadError> {
+        let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers, without })?;
+        catalogue.sees = tracer.probes().iter().filter(|probe| probe.attached).map(|probe| probe.name).collect();
         let agent = Self {
             catalogue,
             probes: tracer.probes().to_vec(),

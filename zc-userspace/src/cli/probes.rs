@@ -27,7 +27,12 @@ const NEEDED: [(&str, &str); 5] = [
 
 pub(super) fn run(arguments: &ProbesArgs) -> Result<u8, Failure> {
     let catalogue = crate::model::Catalogue::default();
-    let probes = match Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers: Ledgers::Slots }) {
+    let probes = match Tracer::load(&Options {
+        rows: catalogue.rows(),
+        exclude_self: true,
+        ledgers: Ledgers::Slots,
+        without: &[],
+    }) {
         Ok(tracer) => tracer.probes().to_vec(),
         Err(error) => unattached(&error),
     };

@@ -111,6 +111,7 @@ pub(super) mod tests {
             processes,
             groups: BTreeMap::new(),
             fallback: Default::default(),
+            disks: Vec::new(),
             runs: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! What this build or kernel can't observe is absent, never 0. The number of series is bounded by the ledger's groups.
 
+mod observed;
 mod process;
 
 use ::prometheus::core::Collector;
@@ -103,9 +104,10 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
     )?;
     let switches = families.counters(
         "zcprof_mode_switches_total",
-        "Switches from user mode to the kernel and back: two for each system call.",
+        "Switches from user mode to the kernel and back: two for each system call, and for each page fault from user mode.",
         &["group", "cause"],
     )?;
+    let observed = observed::Metrics::new(families, about)?;
     let unclassified = families.counters(
         "zcprof_unclassified_bytes_total",
         "Payload bytes whose descriptor or buffer could not be resolved; they are in no path.",
@@ -134,6 +136,10 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
         delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));
         switches.with_label_values(&[group, "system_call"]).inc_by(profile.mode_switches.system_calls);
+        if let Some(faults) = profile.mode_switches.page_faults {
+            switches.with_label_values(&[group, "page_fault"]).inc_by(faults);
+        }
+        observed.add(group, counters, &profile, &snapshot.disks);
         unclassified.with_label_values(&[group]).inc_by(profile.lost.unclassified_bytes);
         mmap_bytes.with_label_values(&[group]).inc_by(profile.mmap.requested_bytes);
         mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);
@@ -173,6 +179,7 @@ fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(
         "Payload bytes that could be counted neither for a process nor on a path.",
         counters.unclassified().bytes,
     )?;
+    observed::unattributed(families, about, &counters, &snapshot.disks)?;
     families.counter(
         "zcprof_fallback_system_calls_total",
         "System calls that could be counted for no process.",
@@ -314,6 +321,43 @@ mod tests {
             assert!(!text.contains(name), "{name}");
         }
         assert!(!text.contains(r#"cause="page_fault""#));
+    }
+
+    #[test]
+    fn what_is_observed_is_there() {
+        use zc_common::record::{
+            CELL_CACHE_FILLS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_KINDS, DISK_WRITE, DISKS,
+            FIRST_DISK_CELL,
+        };
+        let (mut about, mut snapshot) = (about(), snapshot());
+        about.catalogue.sees.extend([crate::kernel::SCHED, crate::kernel::FAULTS, crate::kernel::BLOCK]);
+        let other = FIRST_DISK_CELL + DISKS as u8 * DISK_KINDS;
+        for (cell, operations, bytes) in [
+            (CELL_SWITCHES, 3, 4),
+            (CELL_USER_FAULTS, 5, 0),
+            (CELL_CACHE_FILLS, 100, 200),
+            (FIRST_DISK_CELL, 1, 200),
+            (FIRST_DISK_CELL + DISK_DIRECT, 1, 30),
+            (other + DISK_WRITE, 1, 7),
+        ] {
+            snapshot.groups.get_mut("nginx").unwrap().add_cell(cell, Cell { operations, bytes });
+        }
+        snapshot.fallback.cells.push((FIRST_DISK_CELL + DISK_WRITE, Cell { operations: 1, bytes: 9 }));
+        let durations = Histogram::with_opts(::prometheus::HistogramOpts::new("zcprof_x_seconds", "x")).unwrap();
+        let text = String::from_utf8(render(&about, &snapshot, &durations).unwrap()).unwrap();
+        for line in [
+            r#"zcprof_context_switches_total{group="nginx",kind="voluntary"} 3"#,
+            r#"zcprof_context_switches_total{group="nginx",kind="involuntary"} 4"#,
+            r#"zcprof_mode_switches_total{cause="page_fault",group="nginx"} 10"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="missed"} 200"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="read_ahead"} 100"#,
+            r#"zcprof_page_cache_bytes_total{group="nginx",kind="requested"} 900"#,
+            r#"zcprof_dma_bytes_total{device="vda",direction="read",group="nginx"} 230"#,
+            r#"zcprof_dma_bytes_total{device="other",direction="write",group="nginx"} 7"#,
+            r#"zcprof_unattributed_dma_bytes_total{device="vda",direction="write"} 9"#,
+        ] {
+            has(&text, line);
+        }
     }
 
     #[test]

@@ -86,6 +86,7 @@ pub(super) fn snapshot() -> Snapshot {
             evicted: 4,
             cells: vec![(file, Cell { operations: 1, bytes: 50 })],
         },
+        disks: vec!["vda".to_owned()],
         runs: vec![ProbeRuns { probe: "sys_exit", runs: 7, time: Duration::from_millis(250) }],
     }
 }

@@ -17,6 +17,68 @@ pub struct ProbeStatus {
     pub provides: &'static str,
 }
 
+/// Probes that count what no system call shows. Whatever the reason that one is not attached, its fields are null.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family {
+    /// As `--probe` takes it.
+    pub(super) name: &'static str,
+    /// The programs: each named like its tracepoint.
+    pub(super) programs: &'static [&'static str],
+    /// The first kernel that has the tracepoints.
+    pub(super) minimum_kernel: &'static str,
+    /// What they tell.
+    pub(super) provides: &'static str,
+}
+
+/// All of them, in the order in which they are attached.
+pub(super) const OPTIONAL: &[Family] = &[
+    Family {
+        name: SCHED,
+        programs: &["signal_generate"],
+        minimum_kernel: "6.1",
+        provides: "context_switches, page_faults",
+    },
+    Family {
+        name: FAULTS,
+        programs: &["page_fault_user"],
+        minimum_kernel: "6.1",
+        provides: "mode_switches.page_faults",
+    },
+    Family {
+        name: BLOCK,
+        programs: &["block_bio_queue", "writeback_dirty_folio"],
+        minimum_kernel: "6.1",
+        provides: "dma_bytes.disk_read, dma_bytes.disk_write, page_cache",
+    },
+];
+
+/// The family of the kernel's own counters: context switches, page faults.
+pub const SCHED: &str = "sched";
+
+/// The family of page faults from user mode.
+pub const FAULTS: &str = "faults";
+/// The family of disk I/O.
+pub const BLOCK: &str = "block";
+
+/// Whether the probe with this name can be left out.
+#[must_use]
+pub fn is_optional(name: &str) -> bool {
+    OPTIONAL.iter().any(|family| family.name == name)
+}
+
+impl Family {
+    /// What became of it.
+    pub(super) fn status(&self, attached: Result<(), String>) -> ProbeStatus {
+        ProbeStatus {
+            name: self.name,
+            attached: attached.is_ok(),
+            reason: attached.err(),
+            minimum_kernel: self.minimum_kernel,
+            provides: self.provides,
+        }
+    }
+}
+
 impl ProbeStatus {
     /// Probes for which DESIGN reserves fields and which this build does not have yet. Their fields are null.
     pub(super) fn not_in_this_build() -> Vec<Self> {
@@ -29,11 +91,8 @@ impl ProbeStatus {
             provides,
         };
         vec![
-            absent("faults", "6.1", "page_faults, mode_switches.page_faults, path mmap:file:mapping"),
-            absent("cache", "6.1", "page_cache"),
-            absent("block", "6.1", "dma_bytes.disk_read, dma_bytes.disk_write"),
+            absent("mapping", "6.1", "path mmap:file:mapping"),
             absent("net", "6.1", "dma_bytes.nic_transmit, dma_bytes.nic_receive, observed network hops"),
-            absent("sched", "6.1", "context_switches"),
             absent("io_uring", "6.1", "paths of io_uring"),
             absent("aio", "6.1", "paths of Linux AIO"),
             absent("zerocopy", "6.1", "paths zerocopy_send and zerocopy_receive"),

@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
+    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
+    Usage,
 };
 
 use super::bpf::{self, Batch};
@@ -21,6 +22,8 @@ pub struct ThreadReading {
     pub identity: Identity,
     /// sys_exit events seen.
     pub system_calls: u64,
+    /// What the kernel itself has counted since the thread began.
+    pub usage: Usage,
     /// Payload by catalogue cell; `None` for a thread that has made no call since the probes were attached.
     pub cells: Option<ThreadCells>,
 }
@@ -59,6 +62,12 @@ pub struct Reading {
     pub threads: Vec<ThreadReading>,
     /// Threads that have exited since the last reading; none of them is in `threads`.
     pub exited: Vec<ThreadReading>,
+    /// Processes that have ended since the last reading, with what the kernel counted of all their threads.
+    pub ended: Vec<(SharedKey, Usage)>,
+    /// Names of the disks that are told apart, by their places.
+    pub disks: Vec<String>,
+    /// When the probes were attached, in ns since boot.
+    pub attached_at: u64,
     /// What was counted for processes outside their threads' ledgers: totals, not news.
     pub shared: Vec<(SharedKey, Cell)>,
     /// Host-wide.
@@ -97,6 +106,7 @@ pub(super) fn threads(
         .map(|(_, ledger)| ThreadReading {
             identity: ledger.identity,
             system_calls: ledger.system_calls,
+            usage: ledger.usage,
             cells: Some(ledger.counters),
         })
         .collect();
@@ -118,6 +128,11 @@ fn leave_out_exited(threads: &mut Vec<ThreadReading>, exited: &[ThreadReading], 
     // One that exited after the iterator had passed it may be shown by the next.
     still_shown.extend(exited.iter().map(|thread| thread.identity.id));
     *handed_out = still_shown;
+}
+
+/// Takes the last words of processes that are gone.
+pub(super) fn ended(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Usage)>> {
+    bpf::read_hash(map, Batch::Take, Usage::default())
 }
 
 /// Reads the shared ledger.
@@ -144,6 +159,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     folded: 0,
     slot: 0,
     forget: [0; 6],
+    usage: Usage { voluntary: 0, involuntary: 0, minor_faults: 0, major_faults: 0 },
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
     counters: EMPTY_CELLS,
 };
@@ -153,7 +169,12 @@ fn decode(mut bytes: &[u8]) -> io::Result<Vec<ThreadReading>> {
     while !bytes.is_empty() {
         let head: ThreadHead = take(&mut bytes)?;
         let cells = if head.has_cells != 0 { Some(take::<ThreadCells>(&mut bytes)?) } else { None };
-        threads.push(ThreadReading { identity: head.identity, system_calls: head.system_calls, cells });
+        threads.push(ThreadReading {
+            identity: head.identity,
+            system_calls: head.system_calls,
+            usage: head.usage,
+            cells,
+        });
     }
     Ok(threads)
 }
@@ -166,6 +187,12 @@ fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
     *bytes = rest;
     // SAFETY: the record has T's size, and every bit pattern is a valid T.
     Ok(unsafe { record.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The disks' names, up to the first place that none has taken.
+pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
+    let taken = disks.take_while(|disk| disk.device != 0);
+    taken.map(|disk| String::from_utf8_lossy(&disk.name).trim_end_matches('\0').to_owned()).collect()
 }
 
 /// Sums the fallbacks of all CPUs.
@@ -218,6 +245,7 @@ mod tests {
         let of = |id| ThreadReading {
             identity: Identity { id, ..EMPTY_LEDGER.identity },
             system_calls: 1,
+            usage: Usage::default(),
             cells: Some(EMPTY_CELLS),
         };
         let mut handed_out = HandedOut::new();

@@ -4,18 +4,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
-use zc_common::record::{Fallback, SharedKey};
+use zc_common::record::{Disk, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
 use super::object::Blanks;
 use super::offsets::MissingField;
-use super::probes::ProbeStatus;
+use super::probes::{Family, OPTIONAL, ProbeStatus};
 use super::read::{self, HandedOut, ProbeRuns, Reading};
 use super::{bpf, calls, object, offsets};
 
@@ -30,6 +30,8 @@ pub struct Options<'a> {
     pub exclude_self: bool,
     /// Where threads count.
     pub ledgers: Ledgers,
+    /// Names of the optional probes that are to be left out.
+    pub without: &'a [&'a str],
 }
 
 /// Where threads count. The kernel half chooses call by call: a slot if one is free, else the thread's storage, else the
@@ -113,6 +115,7 @@ pub struct Tracer {
     events: Events,
     handed_out: HandedOut,
     probes: Vec<ProbeStatus>,
+    attached_at: u64,
     #[cfg(feature = "debug-log")]
     print_log: Box<dyn FnMut() + Send>,
 }
@@ -161,6 +164,10 @@ impl Tracer {
                 reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
             })?;
         }
+        let loaded = load_optional(&mut ebpf, &btf, options.without, |name, reason| {
+            verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason)
+        });
+        let attached_at = nanoseconds_since_boot();
         for (name, provides) in TRACEPOINTS {
             attach(&mut ebpf, name).map_err(|reason| LoadError::Refused { probe: name, reason })?;
             probes.push(ProbeStatus { name, attached: true, reason: None, minimum_kernel: "6.1", provides });
@@ -169,6 +176,9 @@ impl Tracer {
             link_iterator(&mut ebpf, &btf).map_err(|reason| LoadError::Refused { probe: "iter_task", reason })?;
         let provides = "reading the threads' ledgers";
         probes.push(ProbeStatus { name: "iter_task", attached: true, reason: None, minimum_kernel: "6.1", provides });
+        for (family, loaded) in OPTIONAL.iter().zip(loaded) {
+            probes.push(family.status(loaded.and_then(|()| attach_all(&mut ebpf, family))));
+        }
         probes.extend(ProbeStatus::not_in_this_build());
         let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
         Ok(Self {
@@ -177,6 +187,7 @@ impl Tracer {
             events,
             handed_out: HandedOut::new(),
             probes,
+            attached_at,
             #[cfg(feature = "debug-log")]
             print_log,
         })
@@ -197,10 +208,14 @@ impl Tracer {
         let reading = read::threads(self.iterator.as_fd(), self.fd("EXITED")?.fd().as_fd(), &mut handed_out);
         self.handed_out = handed_out;
         let mut reading = reading?;
+        reading.attached_at = self.attached_at;
+        reading.ended = read::ended(self.fd("TOTALS")?.fd().as_fd())?;
         reading.shared = read::shared(self.fd("SHARED")?.fd().as_fd())?;
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
+        let disks: Array<_, PlainDisk> = self.map("DISK_NAMES")?;
+        reading.disks = read::disk_names(disks.iter().filter_map(Result::ok).map(|disk| disk.0));
         reading.runs = self.runs();
         Ok(reading)
     }
@@ -212,7 +227,8 @@ impl Tracer {
             let info = program.info().ok()?;
             Some(ProbeRuns { probe: name, runs: info.run_count(), time: info.run_time() })
         };
-        TRACEPOINTS.iter().filter_map(|(name, _)| of(name)).collect()
+        let optional = OPTIONAL.iter().flat_map(|family| family.programs);
+        TRACEPOINTS.iter().map(|(name, _)| name).chain(optional).filter_map(|name| of(name)).collect()
     }
 
     /// Removes cells of the shared ledger that are summed for good.
@@ -277,6 +293,12 @@ struct PlainFallback(Fallback);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainFallback {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainDisk(Disk);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainDisk {}
+
 pub(super) fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
     object::fill_in(bytes.to_mut(), blanks);
@@ -305,6 +327,36 @@ fn load_program(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &aya::Btf) -
 
 fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     program(ebpf, name)?.attach().map(drop).map_err(|error| chain(&error))
+}
+
+/// Loads the programs of each optional family, or says why it can't be had.
+fn load_optional(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    without: &[&str],
+    explain: impl Fn(&'static str, String) -> String,
+) -> Vec<Result<(), String>> {
+    let load_all = |family: &Family| {
+        if without.contains(&family.name) {
+            return Err("turned off as asked".to_owned());
+        }
+        let mut load = |name| load_program(ebpf, name, name, btf).map_err(|reason| explain(name, reason));
+        family.programs.iter().try_for_each(|name| load(name))
+    };
+    OPTIONAL.iter().map(load_all).collect()
+}
+
+/// Attaches a family's programs.
+fn attach_all(ebpf: &mut Ebpf, family: &Family) -> Result<(), String> {
+    family.programs.iter().try_for_each(|name| attach(ebpf, name))
+}
+
+/// What processes' start times are told in.
+fn nanoseconds_since_boot() -> u64 {
+    // The clock is always there.
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |now| std::time::Duration::from(now).as_nanos());
+    u64::try_from(now).unwrap_or(0)
 }
 
 /// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent

@@ -1,6 +1,9 @@
 //! Sums of operations and bytes by catalogue cell.
 
-use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, Cell};
+use zc_common::record::{
+    CELL_FAULTS, CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, CELL_SWITCHES, Cell, DISK_KINDS, DISKS,
+    FIRST_DISK_CELL, Usage,
+};
 
 /// What was counted for a thread, process or group: system calls, and operations and bytes by catalogue cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,6 +12,14 @@ pub struct Counters {
     pub system_calls: u64,
     /// Sorted by cell; none is zero.
     cells: Vec<(u8, Cell)>,
+}
+
+/// The cells that hold what the kernel itself counts.
+fn cells_of(usage: &Usage) -> [(u8, Cell); 2] {
+    [
+        (CELL_SWITCHES, Cell { operations: usage.voluntary, bytes: usage.involuntary }),
+        (CELL_FAULTS, Cell { operations: usage.minor_faults, bytes: usage.major_faults }),
+    ]
 }
 
 impl Counters {
@@ -31,6 +42,33 @@ impl Counters {
             }
             Err(at) => self.cells.insert(at, (cell, more)),
         }
+    }
+
+    /// Adds what the kernel itself has counted.
+    pub fn add_usage(&mut self, usage: &Usage) {
+        for (cell, more) in cells_of(usage) {
+            self.add_cell(cell, more);
+        }
+    }
+
+    /// Raises what the kernel itself has counted to this, where it is less.
+    pub fn raise_usage(&mut self, usage: &Self) {
+        for cell in [CELL_SWITCHES, CELL_FAULTS] {
+            let (Cell { operations, bytes }, now) = (usage.get(cell), self.get(cell));
+            let operations = operations.saturating_sub(now.operations);
+            let bytes = bytes.saturating_sub(now.bytes);
+            self.add_cell(cell, Cell { operations, bytes });
+        }
+    }
+
+    /// What the kernel itself has counted, and nothing else.
+    #[must_use]
+    pub fn usage(&self) -> Self {
+        let mut only = Self::default();
+        for cell in [CELL_SWITCHES, CELL_FAULTS] {
+            only.add_cell(cell, self.get(cell));
+        }
+        only
     }
 
     /// Adds everything of another.
@@ -69,6 +107,19 @@ impl Counters {
     /// All cells that are not zero, in the catalogue's order.
     pub fn iter(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
         self.cells.iter().copied()
+    }
+
+    /// Bytes read or written by disks, over all devices, of the kinds that `wanted` picks.
+    #[must_use]
+    pub fn disk(&self, wanted: impl Fn(u8) -> bool) -> u64 {
+        let of_kind = |kind: u8| (0..=DISKS as u8).map(move |place| self.disk_at(place, kind));
+        (0..DISK_KINDS).filter(|kind| wanted(*kind)).flat_map(of_kind).sum()
+    }
+
+    /// Bytes of one kind of one device.
+    #[must_use]
+    pub fn disk_at(&self, place: u8, kind: u8) -> u64 {
+        self.get(FIRST_DISK_CELL + place * DISK_KINDS + kind).bytes
     }
 
     /// What could not be resolved: descriptors, buffers, combinations without a row.

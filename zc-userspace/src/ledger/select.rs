@@ -113,6 +113,7 @@ mod tests {
             ],
             groups: BTreeMap::new(),
             fallback: Default::default(),
+            disks: Vec::new(),
             runs: Vec::new(),
         }
     }

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub groups: BTreeMap<String, Counters>,
     /// What could be counted for no process.
     pub fallback: FallbackReading,
+    /// Names of the disks that are told apart.
+    pub disks: Vec<String>,
     /// How often the probes ran.
     pub runs: Vec<ProbeRuns>,
 }

@@ -57,6 +57,11 @@ struct Entry {
     threads: HashMap<u64, Thread>,
     /// What the kernel counted for it outside its threads' ledgers.
     shared: Counters,
+    /// What the kernel had counted of the process before the probes were attached: not ours to tell. None for one that
+    /// began later.
+    before: Option<Counters>,
+    /// What it had counted in the end, by its own account: at their exits threads are not quite through.
+    last: Counters,
     /// Keys of that, to be removed when the process has exited.
     shared_keys: Vec<SharedKey>,
     /// Readings in a row without a thread that lives.
@@ -75,6 +80,7 @@ pub struct Ledger {
     groups: Groups,
     fallback: FallbackReading,
     runs: Vec<ProbeRuns>,
+    disks: Vec<String>,
 }
 
 fn key_of(identity: &Identity) -> ProcessKey {
@@ -90,8 +96,14 @@ fn comm_of(identity: &Identity) -> String {
     String::from_utf8_lossy(&identity.comm[..end]).into_owned()
 }
 
+/// What stands for the ledger of a thread that has none yet.
+fn nameless(identity: &Identity) -> u64 {
+    1 << 63 | u64::from(identity.tid)
+}
+
 fn counters_of(thread: &ThreadReading) -> Counters {
     let mut counters = Counters::with_calls(thread.system_calls);
+    counters.add_usage(&thread.usage);
     for (cell, more) in thread.used() {
         counters.add_cell(cell, more);
     }
@@ -109,6 +121,7 @@ impl Ledger {
             groups: Groups::new(settings.max_groups),
             fallback: FallbackReading::default(),
             runs: Vec::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -143,9 +156,14 @@ impl Ledger {
             // Only now that it was seen alive: earlier, /proc might tell of the pid's next bearer.
             entry.look_up(&thread.identity, cgroups, lookup);
             entry.absences = 0;
-            if thread.identity.id != 0 {
-                entry.threads.insert(thread.identity.id, Thread { counters: counters_of(thread), present: true });
-            }
+            let nameless = nameless(&thread.identity);
+            let key = if thread.identity.id == 0 {
+                nameless
+            } else {
+                entry.threads.remove(&nameless);
+                thread.identity.id
+            };
+            entry.threads.insert(key, Thread { counters: counters_of(thread), present: true });
         }
         for thread in &reading.exited {
             // What an exited thread was called is older than what a living one is.
@@ -156,8 +174,14 @@ impl Ledger {
                 _ => self.entry(&thread.identity),
             };
             entry.exit_seen |= last;
-            entry.threads.remove(&thread.identity.id);
-            entry.exited.add(&counters_of(thread));
+            let mut counters = counters_of(thread);
+            // One whose exit was missed has no account of the kernel's; what it was last seen with stands.
+            for key in [thread.identity.id, nameless(&thread.identity)] {
+                if let Some(last) = entry.threads.remove(&key) {
+                    counters.raise_usage(&last.counters);
+                }
+            }
+            entry.exited.add(&counters);
         }
         for (key, cell) in &reading.shared {
             // One that no event and no thread has told of: it came and went since the last reading.
@@ -174,8 +198,24 @@ impl Ledger {
                 entry.shared_keys.push(*key);
             }
         }
+        for (key, usage) in &reading.ended {
+            let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
+            // Of one that is older, threads may have ended before we were there to see them.
+            if let Some(entry) = self.entries.get_mut(&owner).filter(|_| owner.start >= reading.attached_at) {
+                entry.last = Counters::default();
+                entry.last.add_usage(usage);
+            }
+        }
+        for (key, entry) in &mut self.entries {
+            if entry.before.is_none() && key.start < reading.attached_at {
+                // It is only known once its threads were read, or their records.
+                let usage = entry.sum().usage();
+                entry.before = (!usage.is_zero()).then_some(usage);
+            }
+        }
         self.fallback = reading.fallback;
         self.runs = reading.runs;
+        self.disks = reading.disks;
         self.settle(now)
     }
 
@@ -240,7 +280,8 @@ impl Ledger {
         let mut processes: Vec<_> = self.entries.values().map(|entry| Arc::clone(&entry.process)).collect();
         processes.sort_unstable_by_key(|process| process.key);
         let groups: BTreeMap<_, _> = self.groups.totals().clone();
-        Snapshot { taken, duration, processes, groups, fallback: self.fallback.clone(), runs: self.runs.clone() }
+        let (fallback, disks, runs) = (self.fallback.clone(), self.disks.clone(), self.runs.clone());
+        Snapshot { taken, duration, processes, groups, fallback, disks, runs }
     }
 }
 
@@ -302,6 +343,8 @@ impl Entry {
             threads: HashMap::new(),
             shared: Counters::default(),
             shared_keys: Vec::new(),
+            before: None,
+            last: Counters::default(),
             absences: 1,
             exit_seen: false,
         }
@@ -339,6 +382,15 @@ impl Entry {
 
     /// The process's totals: they never go back, since a thread's last values stay until newer ones are there.
     fn total(&self) -> Counters {
+        let mut sum = self.sum();
+        sum.raise_usage(&self.last);
+        match &self.before {
+            Some(before) => sum.since(before),
+            None => sum,
+        }
+    }
+
+    fn sum(&self) -> Counters {
         let mut sum = self.exited.clone();
         self.threads.values().for_each(|thread| sum.add(&thread.counters));
         sum.add(&self.shared);
@@ -348,7 +400,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use zc_common::record::{CELL_FREE, Cell, THREAD_CELLS, ThreadCells};
+    use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, Cell, THREAD_CELLS, ThreadCells, Usage};
 
     use super::*;
 
@@ -368,7 +420,7 @@ mod tests {
         let mut cells = ThreadCells { owners: [CELL_FREE; THREAD_CELLS], cells: [Cell::default(); THREAD_CELLS] };
         cells.owners[3] = 9;
         cells.cells[3] = Cell { operations: 1, bytes };
-        ThreadReading { identity, system_calls: 1, cells: Some(cells) }
+        ThreadReading { identity, system_calls: 1, usage: Usage::default(), cells: Some(cells) }
     }
 
     fn ledger(retain: Option<Duration>) -> Ledger {
@@ -455,6 +507,53 @@ mod tests {
         assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), []);
         let snapshot = ledger.snapshot(Instant::now(), Duration::ZERO);
         assert_eq!(snapshot.by_pid(7).unwrap().counters, Counters::with_calls(30));
+    }
+
+    fn with_usage(mut thread: ThreadReading, voluntary: u64) -> ThreadReading {
+        thread.usage = Usage { voluntary, involuntary: 1, minor_faults: 2, major_faults: 3 };
+        thread
+    }
+
+    fn switches(ledger: &Ledger, tgid: u32) -> Cell {
+        ledger.snapshot(Instant::now(), Duration::ZERO).by_pid(tgid).unwrap().counters.get(CELL_SWITCHES)
+    }
+
+    #[test]
+    fn what_the_kernel_counted_before_we_came_is_left_out() {
+        let mut ledger = ledger(None);
+        let old = |voluntary| with_usage(thread(1, 7, 1, b"a", 1), voluntary);
+        let new = |voluntary| with_usage(thread(2, 8, 100, b"b", 1), voluntary);
+        let reading = |old, new| Reading { attached_at: 50, ..read(vec![old, new], vec![]) };
+        let _ = ledger.apply(reading(old(10), new(10)), Instant::now(), &Nobody);
+        assert_eq!((switches(&ledger, 7).operations, switches(&ledger, 8).operations), (0, 10));
+        let _ = ledger.apply(reading(old(12), new(13)), Instant::now(), &Nobody);
+        assert_eq!((switches(&ledger, 7).operations, switches(&ledger, 8).operations), (2, 13));
+        assert_eq!(ledger.snapshot(Instant::now(), Duration::ZERO).groups["a"].get(CELL_FAULTS), Cell::default());
+    }
+
+    #[test]
+    fn the_kernels_last_word_of_a_process_stands() {
+        let mut ledger = ledger(None);
+        let now = Instant::now();
+        let _ = ledger.apply(read(vec![], vec![with_usage(thread(1, 7, 1, b"a", 1), 4)]), now, &Nobody);
+        let key = SharedKey { process_start: 1, tgid: 7, cell: 0 };
+        let last = Usage { voluntary: 6, involuntary: 0, minor_faults: 2, major_faults: 3 };
+        let late = Reading { ended: vec![(key, last)], ..Reading::default() };
+        let _ = ledger.apply(late, now, &Nobody);
+        assert_eq!(switches(&ledger, 7), Cell { operations: 6, bytes: 1 });
+        assert_eq!(ledger.snapshot(now, Duration::ZERO).groups["a"].get(CELL_SWITCHES).operations, 6);
+    }
+
+    #[test]
+    fn a_thread_that_gets_a_ledger_keeps_what_the_kernel_had_counted_of_it() {
+        let mut ledger = ledger(None);
+        let now = Instant::now();
+        for id in [0, 0, 3] {
+            let _ = ledger.apply(read(vec![with_usage(thread(id, 7, 1, b"a", 1), 4)], vec![]), now, &Nobody);
+            assert_eq!(switches(&ledger, 7).operations, 4);
+        }
+        let _ = ledger.apply(read(vec![], vec![with_usage(thread(3, 7, 1, b"a", 1), 5)]), now, &Nobody);
+        assert_eq!(switches(&ledger, 7).operations, 5);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The catalogue in use: cells to paths, and payload to hops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zc_common::hop::{Direction, Hop, Mover};
 use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
@@ -12,11 +12,13 @@ use crate::ledger::Counters;
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     rows: Vec<Row>,
+    /// Names of the probes that are attached: fields that rest on others are null.
+    pub sees: BTreeSet<&'static str>,
 }
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { rows: ROWS.to_vec() }
+        Self::of(ROWS.to_vec())
     }
 }
 
@@ -59,7 +61,7 @@ impl Catalogue {
     /// Other rows than the catalogue's own: for tests of what notices a wrong row.
     #[must_use]
     pub fn of(rows: Vec<Row>) -> Self {
-        Self { rows }
+        Self { rows, sees: BTreeSet::new() }
     }
 
     /// The rows.

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zc_common::hop::Direction;
 use zc_common::path::{Endpoint, PathId};
+use zc_common::record::{CELL_CACHE_FILLS, CELL_FAULTS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE};
 
 use super::hops::{Catalogue, PathTotals};
+use crate::kernel::{BLOCK, FAULTS, SCHED};
 use crate::ledger::{Counters, Process};
 
 /// How a figure was come by.
@@ -105,8 +107,12 @@ impl CopiedBytes {
 pub struct DmaBytes {
     /// Disk to memory.
     pub disk_read: Option<u64>,
-    /// Memory to disk.
+    /// Memory to disk, for pages of files when they are written back.
     pub disk_write: Option<u64>,
+    /// The part of `disk_read` that went past the page cache.
+    pub disk_read_direct: Option<u64>,
+    /// The part of `disk_write` that went past the page cache.
+    pub disk_write_direct: Option<u64>,
     /// Memory to network.
     pub nic_transmit: Option<u64>,
     /// Network to memory.
@@ -131,7 +137,8 @@ pub struct ContextSwitches {
     pub involuntary: Option<u64>,
 }
 
-/// Page faults; null where no probe sees them.
+/// Page faults as the kernel counts them (getrusage(2)), those in the kernel's own accesses to user memory included; null
+/// where nothing reads them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PageFaults {
     /// Without I/O.
@@ -143,11 +150,12 @@ pub struct PageFaults {
 /// The page cache; null where no probe sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PageCacheBytes {
-    /// Bytes asked of it.
+    /// Bytes that calls got from files through it.
     pub requested_bytes: Option<u64>,
-    /// Bytes that it lacked.
+    /// Bytes of files that disks read into it on the process's behalf: it lacked them. Whole blocks, of which less may
+    /// have been asked for.
     pub missed_bytes: Option<u64>,
-    /// Bytes read ahead.
+    /// The part of them that read-ahead asked for; a read that waits for the start of what is read ahead is part of it.
     pub read_ahead_bytes: Option<u64>,
 }
 
@@ -286,6 +294,8 @@ pub fn profile(
         from_user: copied_in(Direction::FromUser),
         in_kernel: copied_in(Direction::InKernel),
     };
+    let seen = |probe: &str, figure: u64| catalogue.sees.contains(probe).then_some(figure);
+    let requested = paths.iter().filter(|(id, _)| id.source == Endpoint::File).map(|(_, totals)| totals.bytes).sum();
     let unclassified = counters.unclassified();
     let asked = catalogue.mmap_asked(counters);
     let mut by_path: Vec<_> = paths.iter().map(|(id, totals)| PathProfile::of(*id, totals)).collect();
@@ -297,12 +307,32 @@ pub fn profile(
         delivered_bytes,
         copied_bytes,
         referenced_bytes: paths.values().map(PathTotals::referenced).sum(),
-        dma_bytes: DmaBytes::default(),
+        dma_bytes: DmaBytes {
+            disk_read: seen(BLOCK, counters.disk(|kind| kind & DISK_WRITE == 0)),
+            disk_write: seen(BLOCK, counters.disk(|kind| kind & DISK_WRITE != 0)),
+            disk_read_direct: seen(BLOCK, counters.disk(|kind| kind == DISK_DIRECT)),
+            disk_write_direct: seen(BLOCK, counters.disk(|kind| kind == DISK_DIRECT | DISK_WRITE)),
+            nic_transmit: None,
+            nic_receive: None,
+        },
         copies_per_byte: (delivered_bytes != 0).then(|| copied_bytes.total() as f64 / delivered_bytes as f64),
-        mode_switches: ModeSwitches { system_calls: 2 * counters.system_calls, page_faults: None },
-        context_switches: ContextSwitches::default(),
-        page_faults: PageFaults::default(),
-        page_cache: PageCacheBytes::default(),
+        mode_switches: ModeSwitches {
+            system_calls: 2 * counters.system_calls,
+            page_faults: seen(FAULTS, 2 * counters.get(CELL_USER_FAULTS).operations),
+        },
+        context_switches: ContextSwitches {
+            voluntary: seen(SCHED, counters.get(CELL_SWITCHES).operations),
+            involuntary: seen(SCHED, counters.get(CELL_SWITCHES).bytes),
+        },
+        page_faults: PageFaults {
+            minor: seen(SCHED, counters.get(CELL_FAULTS).operations),
+            major: seen(SCHED, counters.get(CELL_FAULTS).bytes),
+        },
+        page_cache: PageCacheBytes {
+            requested_bytes: seen(BLOCK, requested),
+            missed_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).bytes),
+            read_ahead_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).operations),
+        },
         mmap: MmapAsked { calls: asked.operations, requested_bytes: asked.bytes },
         pass_through: None,
         lost: Lost {
@@ -345,6 +375,18 @@ mod tests {
         let idler = of(&[]);
         assert_eq!((idler.delivered_bytes, idler.copies_per_byte), (0, None));
         assert_eq!(idler.mode_switches.system_calls, 20);
+    }
+
+    #[test]
+    fn the_kernels_own_counters_show_where_they_are_read() {
+        let mut catalogue = Catalogue::default();
+        catalogue.sees.insert(SCHED);
+        let mut counters = Counters::default();
+        counters.add_cell(CELL_SWITCHES, Cell { operations: 3, bytes: 1 });
+        let profile = profile(&catalogue, Vec::new(), &counters, None, 0);
+        assert_eq!(profile.context_switches, ContextSwitches { voluntary: Some(3), involuntary: Some(1) });
+        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0) });
+        assert!(profile.paths.is_empty());
     }
 
     #[test]

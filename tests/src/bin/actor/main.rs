@@ -1,5 +1,6 @@
 //! A traced process that makes precisely known system calls: `actor SCENARIO [ARGUMENT ..]`.
 
+mod behind;
 mod buffers;
 mod compat;
 mod files;
@@ -17,6 +18,7 @@ use anyhow::Context as _;
 type Scenario = fn(&[String]) -> anyhow::Result<()>;
 
 const FAMILIES: &[&[(&str, Scenario)]] = &[
+    behind::SCENARIOS,
     files::SCENARIOS,
     sockets::SCENARIOS,
     kernel_moves::SCENARIOS,
