@@ -23,7 +23,7 @@ pub(crate) const TOOLS: &[Package] = &[
 ];
 
 /// Programs of the host that the tests start, and the guest's set-up.
-const PROGRAMS: &[&str] = &["sh", "cat", "true", "sleep", "ip"];
+const PROGRAMS: &[&str] = &["sh", "cat", "dd", "true", "sleep", "ip"];
 
 /// A test program and what of it does not run in a guest.
 struct Tests {
@@ -35,6 +35,7 @@ struct Tests {
 const TESTS: &[Tests] = &[
     Tests { name: "paths", left_out: &[] },
     Tests { name: "traps", left_out: &[] },
+    Tests { name: "behind", left_out: &[] },
     Tests { name: "identity", left_out: &["exec_in_threads_during_readings_counts_nothing_twice"] },
     Tests {
         name: "storm",

@@ -57,6 +57,9 @@ fn touches(arguments: &[String]) -> anyhow::Result<()> {
     let pages: usize = pages.parse()?;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     let memory = Memory::map(pages * PAGE, protection, flags, None)?;
+    // A huge page would be one fault. A kernel without them refuses.
+    // SAFETY: the memory is ours, and its content stays.
+    unsafe { libc::madvise(memory.at(0) as *mut libc::c_void, pages * PAGE, libc::MADV_NOHUGEPAGE) };
     for page in 0..pages {
         // SAFETY: inside the memory, which nobody else has.
         unsafe { (memory.at(page * PAGE) as *mut u8).write_volatile(1) };
