@@ -21,7 +21,8 @@ pub const COUNT_AND_MOVE: u64 = 2;
 /// Calls after which a thread that found its slot taken tries again.
 const PATIENCE: u64 = 1024;
 
-/// Sees to it that the running thread has a ledger, and a slot if its stack's is free. Returns what is to be done.
+/// Sees to it that the running thread has a ledger, and a slot if its stack's is free; no slot if the stack is not
+/// known (0). Returns what is to be done.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn prepare(stack: u64) -> u64 {
@@ -37,7 +38,7 @@ pub extern "C" fn prepare(stack: u64) -> u64 {
         identity::set_parent(thread, identity::parent_of(task.at()));
         thread.identity.id = new_id();
     }
-    if config!(ledgers) == LEDGERS_SLOTS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
+    if stack != 0 && config!(ledgers) == LEDGERS_SLOTS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
         slots::claim(thread, task, stack);
     }
     COUNT
@@ -131,13 +132,17 @@ extern "C" fn count_elsewhere(ledger: *mut ThreadLedger, cell: u64, operations: 
     0
 }
 
+/// A new cell. Not made in place: the compiler would call a function for it, and the deepest call stack has no frame
+/// left.
+static EMPTY: Cell = Cell { operations: 0, bytes: 0 };
+
 /// Counts for a process outside its threads' ledgers; where the map is full, in the fallback.
 #[inline(always)]
 pub fn count_shared(key: &SharedKey, operations: u64, bytes: u64) {
     let mut found = SHARED.get_ptr_mut(key);
     if found.is_none() {
         // It is another CPU's by now if this fails with EEXIST.
-        let _ = SHARED.insert(key, Cell { operations: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
+        let _ = SHARED.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
         found = SHARED.get_ptr_mut(key);
     }
     match found {

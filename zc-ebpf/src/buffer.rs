@@ -45,7 +45,7 @@ pub fn look_up(ledger: &mut ThreadLedger, sequence: u32, address: u64) -> Found 
     if let Some(found) = remembered(ledger, sequence, address) {
         return found;
     }
-    find_buffer(ledger, address, u64::from(sequence));
+    find(ledger, address, sequence);
     // That wrote the first slot.
     let slot = &ledger.vma[0];
     Found { endpoint: slot.endpoint as u8, end: slot.end }
@@ -76,14 +76,19 @@ struct Search {
     end: u64,
 }
 
-/// Looks the mapping up in the kernel and remembers it in the first slot; the one there moves on. What must not be
-/// remembered (the sequence was odd, or the kernel has none) gets a sequence that never holds.
+/// [`look_up`] as a function of its own: what lies there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64) -> u64 {
+pub extern "C" fn endpoint_at(ledger: *mut ThreadLedger, address: u64) -> u64 {
     // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
-    let sequence = sequence as u32;
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return u64::from(CODE_UNKNOWN) };
+    u64::from(look_up(ledger, sequence(Task::current().untrusted()), address).endpoint)
+}
+
+/// Looks the mapping up in the kernel and remembers it in the first slot; the one there moves on. What must not be
+/// remembered (the sequence was odd, or the kernel has none) gets a sequence that never holds.
+#[inline(always)]
+fn find(ledger: &mut ThreadLedger, address: u64, sequence: u32) {
     let mut search = Search { endpoint: u64::from(CODE_UNKNOWN), start: address, end: u64::MAX };
     // SAFETY: the callback has the helper's signature and `search` outlives the call. If there is no mapping the
     // endpoint stays unknown.
@@ -91,7 +96,7 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
         bpf_find_vma(Task::current().as_ptr().cast(), address, on_vma as *mut c_void, (&raw mut search).cast(), 0)
     };
     if failed == -EBUSY {
-        let vma = find_unlocked(address);
+        let vma = find_unlocked(memory_map(Task::current().at()), address);
         if vma != 0 {
             search = describe(vma);
         }
@@ -104,11 +109,10 @@ extern "C" fn find_buffer(ledger: *mut ThreadLedger, address: u64, sequence: u64
         || known && offset!(mm_sequence) == SEQUENCE_AT_UNLOCK;
     let (start, end) = if lasting { (search.start, search.end) } else { (u64::MAX, search.end) };
     ledger.vma[0] = VmaSlot { start, end, sequence, endpoint: search.endpoint as u32 };
-    0
 }
 
 extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Search) -> i64 {
-    // SAFETY: `search` is the structure that `find_buffer` passed.
+    // SAFETY: `search` is the structure that `find` passed.
     unsafe { search.write(describe(Known::new(vma).at())) };
     0
 }
@@ -143,13 +147,30 @@ const ARANGE_PIVOTS: usize = 9;
 const MAPLE_LEAF_64: u64 = 1;
 const MAPLE_ARANGE_64: u64 = 3;
 
+/// A task's memory map; 0 if it has none (any more).
+#[inline(always)]
+fn memory_map(task: u64) -> u64 {
+    number(task + offset!(task_mm))
+}
+
+/// What lies at an address of a task that does not run now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn of_task(task: u64, address: u64) -> u64 {
+    let mm = memory_map(task);
+    if mm == 0 {
+        return u64::from(CODE_UNKNOWN);
+    }
+    let vma = find_unlocked(mm, address);
+    u64::from(if vma == 0 { CODE_UNKNOWN } else { of_vma(vma) })
+}
+
 /// Finds a mapping while a writer holds the memory map, as the page-fault path does it: by walking the tree under RCU,
 /// which the program runs under. Returns its address, or 0. What is found must be of this memory map and hold the address; a walk that went
 /// astray because the tree changed under it finds nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_unlocked(address: u64) -> u64 {
-    let mm = number(Task::current().at() + offset!(task_mm));
+extern "C" fn find_unlocked(mm: u64, address: u64) -> u64 {
     let mut entry = number(mm + offset!(mm_tree_root));
     for _ in 0..LEVELS {
         let (node, kind) = (entry & !0xff, entry >> 3 & 0xf);

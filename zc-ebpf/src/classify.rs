@@ -1,6 +1,9 @@
 //! From a system call to copy paths: which mechanism, what its descriptors and buffers are, how many bytes each took.
 
+pub mod aio;
 mod clone;
+pub mod note;
+pub mod uring;
 mod vector;
 
 use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
@@ -104,7 +107,13 @@ impl Operation {
 
     #[inline(always)]
     fn peeking(self) -> Self {
-        Self(self.0 & !0xff | u64::from(CODE_PEEK))
+        self.by(CODE_PEEK)
+    }
+
+    /// The same by another mechanism, or by one under a condition.
+    #[inline(always)]
+    fn by(self, mechanism: u8) -> Self {
+        Self(self.0 & !0xff | u64::from(mechanism))
     }
 
     /// Code of the endpoint that is not the buffer.
@@ -159,6 +168,8 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
     const IOCTL: u8 = Call::Ioctl as u8;
     const MMAP: u8 = Call::Mmap as u8;
     const SOCKETCALL: u8 = Call::Socketcall as u8;
+    const IO_SUBMIT: u8 = Call::IoSubmit as u8;
+    const IO_GETEVENTS: u8 = Call::IoGetevents as u8;
 
     let (call, returned) = (args.call as u8, args.returned);
     if call == IOCTL {
@@ -194,6 +205,14 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
         TEE => return between(ledger, Mechanism::Tee, fd, args.get::<1>(), returned),
         COPY_FILE_RANGE => return clone::copy_file_range(ledger, args, returned),
         MMAP => return mmap(ledger, args),
+        IO_SUBMIT => {
+            aio::submitted(args.get::<2>(), returned, args.compat);
+            return;
+        }
+        IO_GETEVENTS => {
+            aio::reaped(args.get::<3>(), returned);
+            return;
+        }
         SOCKETCALL => match socketcall(ledger, fd, args.get::<1>(), returned) {
             Some((operation, shape, flags, of_call)) => {
                 length = of_call;
@@ -317,30 +336,48 @@ fn transfer(ledger: &mut ThreadLedger, operation: Operation, shape: &Shape, flag
 extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut address: u64, mut bytes: u64) -> u64 {
     /// Mappings that one buffer may span; what lies behind is unclassified.
     const PIECES: usize = 32;
-    // SAFETY: callers pass the running thread's ledger.
-    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return 0 };
     let mut operation = Operation(operation);
-    let sequence = buffer::sequence(Task::current().untrusted());
     for _ in 0..PIECES {
-        let found = buffer::look_up(ledger, sequence, address);
-        let here = bytes.min(found.end.wrapping_sub(address));
-        piece(ledger, operation, found.endpoint, here);
-        if here == bytes {
+        let here = count_mapping(ledger, operation.0, address, bytes);
+        if here >= bytes {
             return 0;
         }
         operation = operation.with(Operation::COUNTED, true);
         address += here;
         bytes -= here;
     }
-    piece(ledger, operation, CODE_UNKNOWN, bytes);
+    // SAFETY: callers pass the running thread's ledger.
+    if let Some(ledger) = unsafe { ledger.as_mut() } {
+        piece(ledger, operation, CODE_UNKNOWN, bytes);
+    }
     0
+}
+
+/// Counts the bytes that lie in the mapping of a user address; returns how many do. A function of its own, lest the
+/// verifier walk through it as often as the loop above may run.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_mapping(ledger: *mut ThreadLedger, operation: u64, address: u64, bytes: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return bytes };
+    let found = buffer::look_up(ledger, buffer::sequence(Task::current().untrusted()), address);
+    let here = bytes.min(found.end.wrapping_sub(address));
+    piece(ledger, Operation(operation), found.endpoint, here);
+    here
 }
 
 /// Counts bytes of an operation in a buffer of a known kind.
 #[inline(always)]
 fn piece(ledger: &mut ThreadLedger, operation: Operation, near: u8, bytes: u64) {
+    let cell = cell_of(operation, near);
+    account::count(ledger, cell, u64::from(!operation.is(Operation::COUNTED)), bytes);
+}
+
+/// The cell of an operation with a buffer of a known kind.
+#[inline(always)]
+fn cell_of(operation: Operation, near: u8) -> u8 {
     let far = operation.far();
-    let cell = if far == CODE_UNKNOWN {
+    if far == CODE_UNKNOWN {
         CELL_NO_DESCRIPTOR
     } else if near == CODE_UNKNOWN {
         CELL_NO_BUFFER
@@ -348,8 +385,7 @@ fn piece(ledger: &mut ThreadLedger, operation: Operation, near: u8, bytes: u64) 
         maps::entry(&TABLE, table_index(operation.mechanism(), far, near))
     } else {
         maps::entry(&TABLE, table_index(operation.mechanism(), near, far))
-    };
-    account::count(ledger, cell, u64::from(!operation.is(Operation::COUNTED)), bytes);
+    }
 }
 
 /// Counts an operation between two descriptors.
@@ -362,12 +398,17 @@ fn between(ledger: &mut ThreadLedger, mechanism: Mechanism, source: u64, sink: u
 
 #[inline(always)]
 fn count_between(ledger: &mut ThreadLedger, mechanism: u8, source: u8, sink: u8, bytes: u64) {
-    let cell = if source == CODE_UNKNOWN || sink == CODE_UNKNOWN {
+    account::count(ledger, cell_between(mechanism, source, sink), 1, bytes);
+}
+
+/// The cell of an operation between two descriptors.
+#[inline(always)]
+fn cell_between(mechanism: u8, source: u8, sink: u8) -> u8 {
+    if source == CODE_UNKNOWN || sink == CODE_UNKNOWN {
         CELL_NO_DESCRIPTOR
     } else {
         maps::entry(&TABLE, table_index(mechanism, source, sink))
-    };
-    account::count(ledger, cell, 1, bytes);
+    }
 }
 
 /// Counts an mmap call of a file and the bytes it asked for.

@@ -7,12 +7,17 @@ use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
 use zc_common::record::{Cell, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot, ThreadLedger};
 
+use crate::classify::aio::AioKey;
+use crate::classify::note::Noted;
+use crate::classify::uring::{Multishot, MultishotKey};
 use crate::kernel::Task;
 
 /// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
 const EXITED_THREADS: usize = 65_536;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
+/// Requests in flight, of io_uring or AIO, of which something is noted.
+const REQUESTS_NOTED: usize = 65_536;
 /// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
 const RING: usize = 4 << 20;
 
@@ -77,6 +82,19 @@ pub static EXITED: HashMap<u64, ThreadLedger, EXITED_THREADS, { BPF_F_NO_PREALLO
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]
 pub static SHARED: HashMap<SharedKey, Cell, SHARED_CELLS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What is noted of io_uring requests in flight, by the request's address.
+#[btf_map]
+pub static REQUESTS: HashMap<u64, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What is noted of AIO requests in flight.
+#[btf_map]
+pub static AIO: HashMap<AioKey, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Multishot requests of io_uring that may complete again.
+#[btf_map]
+pub static MULTISHOTS: HashMap<MultishotKey, Multishot, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Host-wide: what found no room anywhere else.
 #[btf_map]

@@ -18,6 +18,16 @@ pub struct ProbeStatus {
 }
 
 impl ProbeStatus {
+    /// A probe that zcprof does without where it can't be had.
+    pub(super) fn optional(
+        name: &'static str,
+        reason: Option<String>,
+        minimum_kernel: &'static str,
+        provides: &'static str,
+    ) -> Self {
+        Self { name, attached: reason.is_none(), reason, minimum_kernel, provides }
+    }
+
     /// Probes for which DESIGN reserves fields and which this build does not have yet. Their fields are null.
     pub(super) fn not_in_this_build() -> Vec<Self> {
         const REASON: &str = "not in this build; its fields are null";
@@ -34,8 +44,6 @@ impl ProbeStatus {
             absent("block", "6.1", "dma_bytes.disk_read, dma_bytes.disk_write"),
             absent("net", "6.1", "dma_bytes.nic_transmit, dma_bytes.nic_receive, observed network hops"),
             absent("sched", "6.1", "context_switches"),
-            absent("io_uring", "6.1", "paths of io_uring"),
-            absent("aio", "6.1", "paths of Linux AIO"),
             absent("zerocopy", "6.1", "paths zerocopy_send and zerocopy_receive"),
             absent("pass_through", "6.1", "pass_through"),
         ]

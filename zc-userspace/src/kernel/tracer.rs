@@ -120,7 +120,14 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     ("sched_process_exit", "the fold of exiting threads' ledgers"),
     ("sched_process_fork", "descendants"),
     ("sched_process_exec", "executed files"),
-    ("sys_exit", "every path of a system call, mode_switches.system_calls"),
+    ("sys_exit", "every path of a system call, Linux AIO, mode_switches.system_calls"),
+];
+
+/// What is attached where the kernel has it: program, tracepoints (the first that exists), what for.
+const IO_URING: [(&str, &[&str]); 3] = [
+    ("io_uring_complete", &["io_uring_complete"]),
+    ("io_uring_overflow", &["io_uring_cqe_overflow"]),
+    ("io_uring_submit", &["io_uring_submit_req", "io_uring_submit_sqe"]),
 ];
 
 impl Tracer {
@@ -144,6 +151,7 @@ impl Tracer {
             types: offsets::types(&btf)?,
             offsets: offsets::resolve(&btf)?,
         };
+        let uring = uring_tracepoints(&btf);
         let blanks = Blanks { cast, config: &config };
         let mut ebpf = load_object(&blanks, options.rows, VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
@@ -154,13 +162,17 @@ impl Tracer {
         for (name, _) in TRACEPOINTS {
             load_program(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
                 probe: name,
-                reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
+                reason: verifier_says(&blanks, options.rows, (name, name), &btf).unwrap_or(reason),
             })?;
         }
+        let says = |program, reason| verifier_says(&blanks, options.rows, program, &btf).unwrap_or(reason);
+        let uring = uring.and_then(|tracepoints| load_all(&mut ebpf, tracepoints, &btf, says));
         for (name, provides) in TRACEPOINTS {
             attach(&mut ebpf, name).map_err(|reason| LoadError::Refused { probe: name, reason })?;
             probes.push(ProbeStatus { name, attached: true, reason: None, minimum_kernel: "6.1", provides });
         }
+        let reason = uring.and_then(|programs| programs.iter().try_for_each(|(name, _)| attach(&mut ebpf, name))).err();
+        probes.push(ProbeStatus::optional("io_uring", reason, "6.1", "paths of io_uring"));
         let iterator =
             link_iterator(&mut ebpf, &btf).map_err(|reason| LoadError::Refused { probe: "iter_task", reason })?;
         let provides = "reading the threads' ledgers";
@@ -303,12 +315,49 @@ fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     program(ebpf, name)?.attach().map(drop).map_err(|error| chain(&error))
 }
 
+/// The tracepoints of io_uring's probes on this kernel, or why they can't be had.
+fn uring_tracepoints(btf: &Btf<'_>) -> Result<Programs, String> {
+    if let Some(lack) = offsets::uring_lacks(btf) {
+        return Err(lack);
+    }
+    let exists = |name: &&&str| btf.tracepoint_arguments(name).is_some();
+    IO_URING
+        .into_iter()
+        .map(|(program, names)| match names.iter().find(exists) {
+            Some(name) => Ok((program, *name)),
+            None => Err(format!("this kernel has no tracepoint {}", names.join(" or "))),
+        })
+        .collect()
+}
+
+/// Programs and the tracepoints that they are for.
+type Programs = Vec<(&'static str, &'static str)>;
+
+/// Loads programs that belong together.
+fn load_all(
+    ebpf: &mut Ebpf,
+    programs: Programs,
+    btf: &aya::Btf,
+    says: impl Fn((&'static str, &'static str), String) -> String,
+) -> Result<Programs, String> {
+    for &(name, tracepoint) in &programs {
+        load_program(ebpf, name, tracepoint, btf)
+            .map_err(|error| format!("{name}: {}", says((name, tracepoint), error)))?;
+    }
+    Ok(programs)
+}
+
 /// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent
 /// unless asked to speak, and slow when it does.
-fn verifier_says(blanks: &Blanks<'_>, rows: &[Row], name: &str, btf: &aya::Btf) -> Option<String> {
+fn verifier_says(
+    blanks: &Blanks<'_>,
+    rows: &[Row],
+    (name, tracepoint): (&str, &str),
+    btf: &aya::Btf,
+) -> Option<String> {
     const LINES: usize = 6;
     let mut ebpf = load_object(blanks, rows, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).ok()?;
-    let said = load_program(&mut ebpf, name, name, btf).err()?;
+    let said = load_program(&mut ebpf, name, tracepoint, btf).err()?;
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Some(lines[lines.len().saturating_sub(LINES)..].join(" / "))
 }
