@@ -157,7 +157,11 @@ fn memory_map(task: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_task(task: u64, address: u64) -> u64 {
-    let mm = memory_map(task);
+    let mut mm = memory_map(task);
+    if mm == 0 {
+        // The thread has exited, and its process has not.
+        mm = memory_map(number(task + offset!(task_group_leader)));
+    }
     if mm == 0 {
         return u64::from(CODE_UNKNOWN);
     }
