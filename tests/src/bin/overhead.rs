@@ -254,7 +254,9 @@ fn measure(scale: &str) -> Result<()> {
         while std::io::Read::read(&mut &right, &mut sink).is_ok_and(|n| n != 0) {}
     });
     let buffer = page.as_mut_ptr();
-    let mut ring = Ring::new(cached.as_raw_fd(), buffer)?;
+    let on_disk = on_disk()?;
+    (&on_disk).write_all(&vec![1; 4096])?;
+    let mut ring = Ring::new(on_disk.as_raw_fd(), buffer)?;
     // SAFETY: each call passes a live descriptor and a buffer of at least the length given.
     let costs = unsafe {
         [
@@ -297,6 +299,15 @@ impl Ring {
         assert_eq!(whole, Self::BATCH, "every read is of 4 KiB");
         whole as isize
     }
+}
+
+/// A nameless file beside this program: requests on a file of a tmpfs are left to worker threads, since it does not say
+/// whether it would wait.
+fn on_disk() -> Result<std::fs::File> {
+    let path = std::env::current_exe()?.with_extension(format!("{}.scratch", std::process::id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 fn scratch(name: &std::ffi::CStr) -> Result<std::fs::File> {

@@ -12,7 +12,7 @@ use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_DESCRIPTOR, SharedKey, ThreadLedger};
 
 use super::note::{self, Noted, PIECES};
-use super::{MSG_PEEK, MSG_TRUNC, Operation, cell_between, cell_of, count_buffer};
+use super::{MSG_PEEK, MSG_TRUNC, Operation, cell_between, cell_of, count_buffer, piece};
 use crate::account::{self, COUNT, COUNT_AND_MOVE, LEAVE_OUT};
 use crate::kernel::{self, At, Known, Task, number, read_user};
 use crate::maps::{self, MULTISHOTS, REQUESTS, THREADS, config, offset};
@@ -327,13 +327,18 @@ pub fn complete(address: u64) {
     }
     let task = Task::current();
     let buffer = request.address_of_buffer(way);
-    let operation = request.operation(way, endpoint::of_file_at(request.file()) as u8);
+    let operation = request.operation(way, endpoint::of_file(request.at.load(offset!(request_file))));
     let bytes = bytes as u64;
-    match THREADS.get(task) {
-        Some(thread) if request.is_of(task) && thread.identity.id != 0 => {
-            count_buffer(slots::located(thread), operation.0, buffer, bytes);
-        }
-        _ => _ = complete_elsewhere(address, operation.0, buffer, bytes),
+    let thread = THREADS.get(task).filter(|thread| thread.identity.id != 0 && request.is_of(task));
+    let Some(thread) = thread else {
+        complete_elsewhere(address, operation.0, buffer, bytes);
+        return;
+    };
+    // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
+    let ledger = slots::located(thread);
+    match buffer::remembered(ledger, buffer::sequence(task.untrusted()), buffer) {
+        Some(found) if bytes <= found.end - buffer => piece(ledger, operation, found.endpoint, bytes),
+        _ => _ = count_buffer(ledger, operation.0, buffer, bytes),
     }
 }
 
