@@ -50,6 +50,10 @@ pub enum Call {
     Mmap,
     /// `(call, arguments)`: i386's way to every socket call.
     Socketcall,
+    /// `(context, count, iocbs)`: io_submit.
+    IoSubmit,
+    /// `(context, least, count, events, ..)`: io_getevents, io_pgetevents.
+    IoGetevents,
 }
 
 /// Entries of each table of system calls; higher numbers move nothing.
@@ -68,11 +72,13 @@ pub const CODE_UNKNOWN: u8 = 15;
 pub const MECHANISM_CODES: usize = 32;
 /// A [`Mechanism::Read`] with MSG_PEEK.
 pub const CODE_PEEK: u8 = Mechanism::ALL.len() as u8;
+/// A [`Mechanism::IoUring`] receive with MSG_PEEK.
+pub const CODE_URING_PEEK: u8 = CODE_PEEK + 1;
 
 const _: () = {
     assert!(CODE_UNIX_MESSAGES < CODE_UNKNOWN);
     assert!((CODE_UNKNOWN as usize) < ENDPOINT_CODES);
-    assert!((CODE_PEEK as usize) < MECHANISM_CODES);
+    assert!((CODE_URING_PEEK as usize) < MECHANISM_CODES);
 };
 
 /// Length of the table from codes to cells.
@@ -111,7 +117,11 @@ pub fn table(rows: &[Row]) -> [u8; TABLE] {
 
 /// The combination that a row is for.
 fn index_of(row: &Row) -> usize {
-    let mechanism = if row.condition == Condition::Peek { CODE_PEEK } else { row.mechanism as u8 };
+    let mechanism = match (row.condition, row.mechanism) {
+        (Condition::Peek, Mechanism::IoUring) => CODE_URING_PEEK,
+        (Condition::Peek, _) => CODE_PEEK,
+        (_, mechanism) => mechanism as u8,
+    };
     let source = match row.condition {
         Condition::NullSource | Condition::NullBoth | Condition::NullToMessage => CODE_NULL_DEVICE,
         Condition::MessageSource => CODE_UNIX_MESSAGES,
@@ -300,6 +310,76 @@ pub struct Offsets {
     pub ext4_vfs_inode: u64,
     /// `ext4_inode_info.i_flags`.
     pub ext4_flags: u64,
+    /// `io_kiocb.opcode`.
+    pub request_opcode: u64,
+    /// `io_kiocb.flags`.
+    pub request_flags: u64,
+    /// `io_kiocb.file`.
+    pub request_file: u64,
+    /// `io_kiocb.ctx`.
+    pub request_ring: u64,
+    /// `io_kiocb.buf_index`.
+    pub request_buffer: u64,
+    /// `io_kiocb.cqe.user_data`.
+    pub request_user_data: u64,
+    /// `io_kiocb.cqe.res`.
+    pub request_result: u64,
+    /// `io_kiocb.cqe.flags`; before the request is issued its descriptor.
+    pub request_cqe_flags: u64,
+    /// `io_kiocb.comp_list`.
+    pub request_list: u64,
+    /// `io_kiocb.work`.
+    pub request_work: u64,
+    /// `task_struct.worker_private`: of one of io_uring's workers its `io_worker`.
+    pub task_worker: u64,
+    /// `io_worker.cur_work`: the work of the request that it is at.
+    pub worker_work: u64,
+    /// `io_kiocb.tctx` (6.13 on) or `io_kiocb.task`.
+    pub request_task: u64,
+    /// `io_uring_task.task`; 0 where the request names the task itself.
+    pub context_task: u64,
+    /// `io_rw.addr`.
+    pub rw_address: u64,
+    /// `io_rw.len`.
+    pub rw_length: u64,
+    /// `io_sr_msg.buf`.
+    pub sr_buffer: u64,
+    /// `io_sr_msg.len`.
+    pub sr_length: u64,
+    /// `io_sr_msg.done_io`.
+    pub sr_done: u64,
+    /// `io_sr_msg.msg_flags`.
+    pub sr_message_flags: u64,
+    /// `io_sr_msg.flags`.
+    pub sr_flags: u64,
+    /// `io_splice.splice_fd_in`.
+    pub splice_source: u64,
+    /// `io_splice.flags`.
+    pub splice_flags: u64,
+    /// `io_ring_ctx.submit_state.compl_reqs.first`.
+    pub ring_completing: u64,
+    /// `io_ring_ctx.io_bl_xa.xa_head`.
+    pub ring_groups: u64,
+    /// `io_ring_ctx.io_bl`: an array of the first 64 groups (6.1); 0 where there is none.
+    pub ring_first_groups: u64,
+    /// Size of an `io_buffer_list`.
+    pub group_size: u64,
+    /// `io_buffer_list.buf_ring`.
+    pub group_ring: u64,
+    /// `io_buffer_list.nr_entries`.
+    pub group_entries: u64,
+    /// `io_buffer_list.head`.
+    pub group_head: u64,
+    /// `io_buffer_list.mask`.
+    pub group_mask: u64,
+    /// `io_buffer.addr`.
+    pub provided_address: u64,
+    /// `xa_node.shift`.
+    pub xarray_shift: u64,
+    /// `xa_node.slots`.
+    pub xarray_slots: u64,
+    /// 1 where the tracepoint `io_uring_complete` has a pointer to the CQE (6.15 on) and not its fields.
+    pub uring_cqe_by_pointer: u64,
 }
 
 /// The memory map has no change sequence (before 6.4): look every buffer up.
@@ -339,6 +419,14 @@ pub struct Types {
     pub socket: u64,
     /// `sock`.
     pub sock: u64,
+    /// `io_kiocb`; like the next three 0 where the kernel lacks io_uring.
+    pub request: u64,
+    /// `io_uring_task`.
+    pub request_context: u64,
+    /// `io_rw`.
+    pub request_rw: u64,
+    /// `io_sr_msg`.
+    pub request_sr: u64,
 }
 
 /// All load-time constants but the tables.

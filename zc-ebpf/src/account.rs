@@ -21,7 +21,8 @@ pub const COUNT_AND_MOVE: u64 = 2;
 /// Calls after which a thread that found its slot taken tries again.
 const PATIENCE: u64 = 1024;
 
-/// Sees to it that the running thread has a ledger, and a slot if its stack's is free. Returns what is to be done.
+/// Sees to it that the running thread has a ledger, and a slot if its stack's is free; no slot if the stack is not
+/// known (0). Returns what is to be done.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn prepare(stack: u64) -> u64 {
@@ -37,7 +38,7 @@ pub extern "C" fn prepare(stack: u64) -> u64 {
         identity::set_parent(thread, identity::parent_of(task.at()));
         thread.identity.id = new_id();
     }
-    if config!(ledgers) != LEDGERS_THREADS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
+    if stack != 0 && config!(ledgers) != LEDGERS_THREADS && thread.slot == 0 && thread.system_calls % PATIENCE == 0 {
         // For the case that nobody can fill it in later (see `evict`).
         identity::fill(&mut thread.identity, task.at());
         slots::claim(thread, task, stack);

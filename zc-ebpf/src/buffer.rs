@@ -46,7 +46,7 @@ pub fn look_up(ledger: &mut ThreadLedger, address: u64) -> Found {
     let mut found = find_buffer(ledger, address);
     if found == BUSY {
         for _ in 0..WALKS {
-            found = find_unlocked(address);
+            found = find_unlocked(memory_map(Task::current().at()), address);
             if found as u8 != CODE_UNKNOWN {
                 break;
             }
@@ -98,6 +98,15 @@ struct Search {
     end: u64,
 }
 
+/// [`look_up`] as a function of its own: what lies there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn endpoint_at(ledger: *mut ThreadLedger, address: u64) -> u64 {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(ledger) = (unsafe { ledger.as_mut() }) else { return u64::from(CODE_UNKNOWN) };
+    u64::from(look_up(ledger, address).endpoint)
+}
+
 /// Finds the mapping among the remembered ones, or in the kernel, and remembers that in the first slot; the one there
 /// moves on. Returns it packed, or [`BUSY`].
 ///
@@ -136,7 +145,7 @@ fn find_buffer(ledger: &mut ThreadLedger, address: u64) -> u64 {
 }
 
 extern "C" fn on_vma(_task: *const c_void, vma: *const c_void, search: *mut Search) -> i64 {
-    // SAFETY: `search` is the structure that `find_buffer` passed.
+    // SAFETY: `search` is the structure that `find` passed.
     unsafe { search.write(describe(Known::new(vma).at())) };
     0
 }
@@ -171,13 +180,33 @@ const ARANGE_PIVOTS: usize = 9;
 const MAPLE_LEAF_64: u64 = 1;
 const MAPLE_ARANGE_64: u64 = 3;
 
+/// A task's memory map; 0 if it has none (any more).
+#[inline(always)]
+fn memory_map(task: u64) -> u64 {
+    number(task + offset!(task_mm))
+}
+
+/// What lies at an address of a task that does not run now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn of_task(task: u64, address: u64) -> u64 {
+    let mut mm = memory_map(task);
+    if mm == 0 {
+        // The thread has exited, and its process has not.
+        mm = memory_map(number(task + offset!(task_group_leader)));
+    }
+    if mm == 0 {
+        return u64::from(CODE_UNKNOWN);
+    }
+    u64::from(Found::unpack(find_unlocked(mm, address)).endpoint)
+}
+
 /// Finds a mapping while a writer holds the memory map, as the page-fault path does it: by walking the tree under RCU,
 /// which the program runs under. Returns it packed. What is found must be of this memory map and hold the address; a walk that went
 /// astray because the tree changed under it finds nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_unlocked(address: u64) -> u64 {
-    let mm = number(Task::current().at() + offset!(task_mm));
+extern "C" fn find_unlocked(mm: u64, address: u64) -> u64 {
     let mut entry = number(mm + offset!(mm_tree_root));
     for _ in 0..LEVELS {
         let (node, kind) = (entry & !0xff, entry >> 3 & 0xf);

@@ -1,6 +1,9 @@
 //! From a system call to copy paths: which mechanism, what its descriptors and buffers are, how many bytes each took.
 
+pub mod aio;
 mod clone;
+pub mod note;
+pub mod uring;
 mod vector;
 
 use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
@@ -104,7 +107,13 @@ impl Operation {
 
     #[inline(always)]
     fn peeking(self) -> Self {
-        Self(self.0 & !0xff | u64::from(CODE_PEEK))
+        self.by(CODE_PEEK)
+    }
+
+    /// The same by another mechanism, or by one under a condition.
+    #[inline(always)]
+    fn by(self, mechanism: u8) -> Self {
+        Self(self.0 & !0xff | u64::from(mechanism))
     }
 
     /// Code of the endpoint that is not the buffer.
@@ -161,6 +170,8 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
     const IOCTL: u8 = Call::Ioctl as u8;
     const MMAP: u8 = Call::Mmap as u8;
     const SOCKETCALL: u8 = Call::Socketcall as u8;
+    const IO_SUBMIT: u8 = Call::IoSubmit as u8;
+    const IO_GETEVENTS: u8 = Call::IoGetevents as u8;
 
     let (call, returned) = (args.call as u8, args.returned);
     if call == IOCTL {
@@ -196,6 +207,14 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
         TEE => return between(ledger, Mechanism::Tee, fd, args.get::<1>(), returned),
         COPY_FILE_RANGE => return clone::copy_file_range(ledger, args, returned),
         MMAP => return mmap(ledger, args),
+        IO_SUBMIT => {
+            aio::submitted(length, returned, args.compat.into());
+            return;
+        }
+        IO_GETEVENTS => {
+            aio::reaped(args.get::<3>(), returned);
+            return;
+        }
         SOCKETCALL => match socketcall(ledger, fd, buffer, returned) {
             Some(call) => call,
             None => return,
@@ -372,8 +391,15 @@ extern "C" fn count_mapping(ledger: *mut ThreadLedger, operation: u64, address: 
 /// Counts bytes of an operation in a buffer of a known kind.
 #[inline(always)]
 fn piece(ledger: &mut ThreadLedger, operation: Operation, near: u8, bytes: u64) {
+    let cell = cell_of(operation, near);
+    account::count(ledger, cell, u64::from(!operation.is(Operation::COUNTED)), bytes);
+}
+
+/// The cell of an operation with a buffer of a known kind.
+#[inline(always)]
+fn cell_of(operation: Operation, near: u8) -> u8 {
     let far = operation.far();
-    let cell = if far == CODE_UNKNOWN {
+    if far == CODE_UNKNOWN {
         CELL_NO_DESCRIPTOR
     } else if near == CODE_UNKNOWN {
         CELL_NO_BUFFER
@@ -381,8 +407,7 @@ fn piece(ledger: &mut ThreadLedger, operation: Operation, near: u8, bytes: u64) 
         maps::entry(&TABLE, table_index(operation.mechanism(), far, near))
     } else {
         maps::entry(&TABLE, table_index(operation.mechanism(), near, far))
-    };
-    account::count(ledger, cell, u64::from(!operation.is(Operation::COUNTED)), bytes);
+    }
 }
 
 /// Counts an operation between two descriptors.
@@ -395,12 +420,17 @@ fn between(ledger: &mut ThreadLedger, mechanism: Mechanism, source: u64, sink: u
 
 #[inline(always)]
 fn count_between(ledger: &mut ThreadLedger, mechanism: u8, source: u8, sink: u8, bytes: u64) {
-    let cell = if source == CODE_UNKNOWN || sink == CODE_UNKNOWN {
+    account::count(ledger, cell_between(mechanism, source, sink), 1, bytes);
+}
+
+/// The cell of an operation between two descriptors.
+#[inline(always)]
+fn cell_between(mechanism: u8, source: u8, sink: u8) -> u8 {
+    if source == CODE_UNKNOWN || sink == CODE_UNKNOWN {
         CELL_NO_DESCRIPTOR
     } else {
         maps::entry(&TABLE, table_index(mechanism, source, sink))
-    };
-    account::count(ledger, cell, 1, bytes);
+    }
 }
 
 /// Counts an mmap call of a file and the bytes it asked for.

@@ -80,9 +80,16 @@ pub extern "C" fn of_descriptor(fd: u64) -> u64 {
     u64::from(descriptor(Task::current().untrusted(), fd))
 }
 
+/// [`of_file`] for all but the hottest paths; [`CODE_UNKNOWN`] for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn of_file_at(file: u64) -> u64 {
+    u64::from(if file == 0 { CODE_UNKNOWN } else { of_file(file) })
+}
+
 /// What a file is.
 #[inline(always)]
-fn of_file(file: u64) -> u8 {
+pub fn of_file(file: u64) -> u8 {
     let file = At::new(file, config!(types.file));
     let inode: u64 = file.load(offset!(file_inode));
     if inode == 0 {

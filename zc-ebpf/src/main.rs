@@ -106,6 +106,24 @@ fn writeback_dirty_folio(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "io_uring_complete")]
+fn io_uring_complete(ctx: BtfTracePointContext) -> i32 {
+    probes::io_uring::complete(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "io_uring_cqe_overflow")]
+fn io_uring_overflow(ctx: BtfTracePointContext) -> i32 {
+    probes::io_uring::overflow(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "io_uring_submit_req")]
+fn io_uring_submit(ctx: BtfTracePointContext) -> i32 {
+    probes::io_uring::submit(&ctx);
+    0
+}
+
 /// `bpf_iter__task` holds a pointer to the meta data and one to the task (include/linux/bpf.h, v6.1).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

@@ -10,6 +10,9 @@ use zc_common::record::{
     ThreadLedger, Usage,
 };
 
+use crate::classify::aio::AioKey;
+use crate::classify::note::Noted;
+use crate::classify::uring::{Multishot, MultishotKey};
 use crate::kernel::Task;
 
 /// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
@@ -20,6 +23,8 @@ const GONE_PROCESSES: usize = 16_384;
 const DIRTY_INODES: usize = 16_384;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
+/// Requests in flight, of io_uring or AIO, of which something is noted.
+const REQUESTS_NOTED: usize = 65_536;
 /// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
 const RING: usize = 4 << 20;
 
@@ -96,6 +101,23 @@ pub static DISK_NAMES: Array<Disk, DISK_COUNT> = Array::new();
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]
 pub static SHARED: HashMap<SharedKey, Cell, SHARED_CELLS, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// The note that is being taken.
+#[btf_map]
+pub static NOTE: PerCpuArray<Noted, 1> = PerCpuArray::new();
+
+/// What is noted of io_uring requests in flight, by the request's address.
+#[btf_map]
+pub static REQUESTS: HashMap<u64, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What is noted of AIO requests in flight.
+#[btf_map]
+pub static AIO: HashMap<AioKey, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Multishot requests of io_uring that may complete again.
+#[btf_map]
+pub static MULTISHOTS: HashMap<MultishotKey, Multishot, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Host-wide: what found no room anywhere else.
 #[btf_map]

@@ -6,7 +6,8 @@
 
 use super::Endpoint::{self, Device, Disk, File, Mapping, Other, Pipe, Tcp, Udp, Unix, User};
 use super::Mechanism::{
-    self, CopyFileRange, Mmap, ProcessVmRead, ProcessVmWrite, Read, Reflink, Sendfile, Splice, Tee, Vmsplice, Write,
+    self, Aio, CopyFileRange, IoUring, IoUringFixed, IoUringZerocopy, Mmap, ProcessVmRead, ProcessVmWrite, Read,
+    Reflink, Sendfile, Splice, Tee, Vmsplice, Write,
 };
 use super::{Condition, Row, Textbook};
 use crate::hop::{Hop, Place as P};
@@ -37,6 +38,7 @@ const MMAP: Textbook = way("mmap + write", 0, 1);
 const SENDFILE: Textbook = way("sendfile + DMA gather", 0, 2);
 const SPLICE: Textbook = way("splice", 0, 1);
 const DIRECT: Textbook = way("direct I/O", 0, 1);
+const ASYNC_DIRECT: Textbook = way("direct I/O with AIO or io_uring, for large files", 0, 1);
 
 const DISK_TO_PIPE: Hop = Hop::dma(P::Disk, P::Pipe);
 const CACHE_REF_SOCKET: Hop = Hop::reference(P::PageCache, P::SocketBuffer);
@@ -200,4 +202,68 @@ pub const ROWS: &[Row] = &[
     row(ProcessVmRead, User, Mapping, &[Hop::to_user(P::User)]),
     row(ProcessVmWrite, User, User, &[Hop::from_user(P::User)]),
     row(ProcessVmWrite, Mapping, User, &[Hop::from_user(P::User)]),
+    // io_uring: READ, READV, RECV, RECVMSG and their multishot kin copy as read and recv do.
+    row(IoUring, File, User, &[Hop::to_user(P::PageCache)]),
+    row(IoUring, Disk, User, &[Hop::dma(P::Disk, P::User)]).textbook(ASYNC_DIRECT),
+    row(IoUring, Tcp, User, &[Hop::to_user(P::SocketBuffer)]),
+    row(IoUring, Udp, User, &[Hop::to_user(P::SocketBuffer)]),
+    row(IoUring, Unix, User, &[Hop::to_user(P::SocketBuffer)]),
+    row(IoUring, Pipe, User, &[Hop::to_user(P::Pipe)]),
+    row(IoUring, Device, User, &[Hop::to_user(P::Kernel)]),
+    row(IoUring, Device, User, &[]).when(Condition::NullSource),
+    row(IoUring, Other, User, &[Hop::to_user(P::Kernel)]),
+    row(IoUring, Tcp, User, &[Hop::to_user(P::SocketBuffer)]).when(Condition::Peek),
+    row(IoUring, Udp, User, &[Hop::to_user(P::SocketBuffer)]).when(Condition::Peek),
+    row(IoUring, Unix, User, &[Hop::to_user(P::SocketBuffer)]).when(Condition::Peek),
+    row(IoUring, File, Mapping, &[Hop::to_user(P::PageCache)]),
+    row(IoUring, Disk, Mapping, &[Hop::dma(P::Disk, P::PageCache)]),
+    row(IoUring, Tcp, Mapping, &[Hop::to_user(P::SocketBuffer)]),
+    // WRITE, WRITEV, SEND, SENDMSG.
+    row(IoUring, User, File, &[Hop::from_user(P::PageCache)]),
+    row(IoUring, User, Disk, &[Hop::dma(P::User, P::Disk)]).textbook(ASYNC_DIRECT),
+    row(IoUring, User, Tcp, &[Hop::from_user(P::SocketBuffer)]),
+    row(IoUring, User, Udp, &[Hop::from_user(P::SocketBuffer)]),
+    row(IoUring, User, Unix, &[Hop::from_user(P::SocketBuffer)]),
+    row(IoUring, User, Pipe, &[Hop::from_user(P::Pipe)]),
+    row(IoUring, User, Device, &[Hop::from_user(P::Kernel)]),
+    row(IoUring, User, Device, &[]).when(Condition::NullSink),
+    row(IoUring, User, Other, &[Hop::from_user(P::Kernel)]),
+    row(IoUring, Mapping, File, &[Hop::from_user(P::PageCache)]),
+    row(IoUring, Mapping, Disk, &[Hop::dma(P::PageCache, P::Disk)]),
+    row(IoUring, Mapping, Tcp, &[Hop::from_user(P::SocketBuffer)]),
+    // SPLICE and TEE.
+    row(IoUring, File, Pipe, &[Hop::reference(P::PageCache, P::Pipe)]),
+    row(IoUring, Disk, Pipe, &[DISK_TO_PIPE]),
+    row(IoUring, Tcp, Pipe, &[Hop::reference(P::SocketBuffer, P::Pipe)]),
+    row(IoUring, Pipe, Pipe, &[Hop::reference(P::Pipe, P::Pipe)]),
+    row(IoUring, Pipe, File, &[PIPE_TO_CACHE]),
+    row(IoUring, Pipe, Disk, &[Hop::dma(P::Pipe, P::Disk)]),
+    row(IoUring, Pipe, Tcp, &[PIPE_REF_SOCKET]),
+    // Registered buffers: the CPU copies between the kernel's own mappings of their pages. They are anonymous memory
+    // or its kin, for pages of files can't be pinned for good.
+    row(IoUringFixed, File, User, &[Hop::in_kernel(P::PageCache, P::User)]),
+    row(IoUringFixed, Disk, User, &[Hop::dma(P::Disk, P::User)]),
+    row(IoUringFixed, Tcp, User, &[Hop::in_kernel(P::SocketBuffer, P::User)]),
+    row(IoUringFixed, Pipe, User, &[Hop::in_kernel(P::Pipe, P::User)]),
+    row(IoUringFixed, User, File, &[Hop::in_kernel(P::User, P::PageCache)]),
+    row(IoUringFixed, User, Disk, &[Hop::dma(P::User, P::Disk)]),
+    row(IoUringFixed, User, Tcp, &[Hop::in_kernel(P::User, P::SocketBuffer)]),
+    row(IoUringFixed, User, Pipe, &[Hop::in_kernel(P::User, P::Pipe)]),
+    // SEND_ZC and SENDMSG_ZC: the pages are handed over.
+    row(IoUringZerocopy, User, Tcp, &[Hop::reference(P::User, P::SocketBuffer)]),
+    row(IoUringZerocopy, User, Udp, &[Hop::reference(P::User, P::SocketBuffer)]),
+    row(IoUringZerocopy, Mapping, Tcp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
+    // Linux AIO: direct requests are asynchronous, buffered ones are done by io_submit itself.
+    row(Aio, File, User, &[Hop::to_user(P::PageCache)]),
+    row(Aio, Disk, User, &[Hop::dma(P::Disk, P::User)]).textbook(ASYNC_DIRECT),
+    row(Aio, Tcp, User, &[Hop::to_user(P::SocketBuffer)]),
+    row(Aio, Pipe, User, &[Hop::to_user(P::Pipe)]),
+    row(Aio, File, Mapping, &[Hop::to_user(P::PageCache)]),
+    row(Aio, Disk, Mapping, &[Hop::dma(P::Disk, P::PageCache)]),
+    row(Aio, User, File, &[Hop::from_user(P::PageCache)]),
+    row(Aio, User, Disk, &[Hop::dma(P::User, P::Disk)]).textbook(ASYNC_DIRECT),
+    row(Aio, User, Tcp, &[Hop::from_user(P::SocketBuffer)]),
+    row(Aio, User, Pipe, &[Hop::from_user(P::Pipe)]),
+    row(Aio, Mapping, File, &[Hop::from_user(P::PageCache)]),
+    row(Aio, Mapping, Disk, &[Hop::dma(P::PageCache, P::Disk)]),
 ];

@@ -74,7 +74,7 @@ extern "C" fn on_iovec(index: u32, walk: *mut Walk) -> i64 {
 
 /// Address and number of a msghdr's iovecs.
 #[inline(always)]
-fn iovecs_of(message: u64, compat: bool) -> Option<(u64, u64)> {
+pub(super) fn iovecs_of(message: u64, compat: bool) -> Option<(u64, u64)> {
     if compat {
         let [iovecs, count] = read_user::<[u32; 2]>(message + 8)?;
         Some((u64::from(iovecs), u64::from(count)))

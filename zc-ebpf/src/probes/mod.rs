@@ -4,6 +4,7 @@ pub mod audit;
 pub mod block;
 pub mod faults;
 pub mod identity;
+pub mod io_uring;
 pub mod lifecycle;
 pub mod sys_exit;
 pub mod threads;

@@ -129,7 +129,7 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Watches a process that has one thread and is stopped, from now on; with `datagrams` also the copies that sum up,
+    /// Watches a process that has one thread and is stopped, and the workers that the kernel makes for it, from now on; with `datagrams` also the copies that sum up,
     /// else those into the page cache.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Audit {
             let breakpoint = PerfEventConfig::Breakpoint(BreakpointConfig::Instruction { address });
             let scope = PerfEventScope::OneProcess { pid, cpu: None };
             let link = program(&mut watch.audit.ebpf, name)?
-                .attach(breakpoint, scope, SamplePolicy::Period(1), false)
+                .attach(breakpoint, scope, SamplePolicy::Period(1), true)
                 .map_err(|error| AuditError::Refused(chain(&error)))?;
             watch.links.push((name, link));
         }

@@ -38,6 +38,7 @@ pub(super) struct Btf<'a> {
     starts: Vec<u32>,
     structs: HashMap<&'a [u8], u32>,
     functions: HashMap<&'a [u8], u32>,
+    tracepoints: HashMap<&'a [u8], u32>,
 }
 
 fn word(data: &[u8], at: usize) -> Result<u32, Malformed> {
@@ -66,6 +67,7 @@ impl<'a> Btf<'a> {
             starts: vec![u32::MAX],
             structs: HashMap::new(),
             functions: HashMap::new(),
+            tracepoints: HashMap::new(),
         };
         btf.index()?;
         Ok(btf)
@@ -81,6 +83,10 @@ impl<'a> Btf<'a> {
                 self.structs.entry(self.string(name)?).or_insert(id);
             } else if kind(info) == KIND_FUNC && self.string(name)?.starts_with(b"bpf_") {
                 self.functions.insert(self.string(name)?, id);
+            } else if kind(info) == KIND_TYPEDEF
+                && let Some(tracepoint) = self.string(name)?.strip_prefix(b"btf_trace_")
+            {
+                self.tracepoints.insert(tracepoint, id);
             }
             at += 12 + trailer(info)?;
         }
@@ -118,6 +124,21 @@ impl<'a> Btf<'a> {
     /// The id of one of the kernel's functions for BPF programs.
     pub(super) fn function(&self, name: &str) -> Option<u32> {
         self.functions.get(name.as_bytes()).copied()
+    }
+
+    /// Size of a structure in bytes.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        let at = self.start(self.structure(name)?)?;
+        word(self.types, at + 8).ok().map(u64::from)
+    }
+
+    /// How many arguments a tracepoint hands to a program; `None` if the kernel has no such tracepoint.
+    pub(super) fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
+        let pointer = self.resolve(*self.tracepoints.get(name.as_bytes())?)?;
+        let prototype = word(self.types, self.start(pointer)? + 8).ok()?;
+        let info = word(self.types, self.start(prototype)? + 4).ok()?;
+        // The first parameter is the probe's own data, which programs do not see.
+        (kind(info) == KIND_FUNC_PROTO).then(|| (info & 0xffff).saturating_sub(1))
     }
 
     /// Bit offset and type of a member.
@@ -190,6 +211,10 @@ mod tests {
         let btf = Btf::parse(&data).unwrap();
         assert!(btf.structure("task_struct").is_some());
         assert!(btf.function("bpf_no_such_thing").is_none());
+        // TP_PROTO(struct pt_regs *regs, long ret) since 2.6; a list_head is two pointers.
+        assert_eq!(btf.tracepoint_arguments("sys_exit"), Some(2));
+        assert_eq!(btf.tracepoint_arguments("no_such_thing"), None);
+        assert_eq!(btf.size("list_head"), Some(16));
         // These two are ABI-like: i_mode has been first since 2.6, and vm_start is first in an anonymous structure.
         assert_eq!(btf.offset("inode", "i_mode"), Some(0));
         assert_eq!(btf.offset("vm_area_struct", "vm_start"), Some(0));

@@ -2,6 +2,13 @@
 
 use zc_common::config::{Call, SYSCALLS};
 
+/// io_pgetevents (arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h, v6.1): the libc crate
+/// does not have it everywhere.
+#[cfg(target_arch = "x86_64")]
+const IO_PGETEVENTS: libc::c_long = 333;
+#[cfg(target_arch = "aarch64")]
+const IO_PGETEVENTS: libc::c_long = 292;
+
 /// The native calls.
 pub(super) fn native() -> [u8; SYSCALLS] {
     table(&[
@@ -30,6 +37,9 @@ pub(super) fn native() -> [u8; SYSCALLS] {
         (libc::SYS_process_vm_writev, Call::ProcessVmWrite),
         (libc::SYS_ioctl, Call::Ioctl),
         (libc::SYS_mmap, Call::Mmap),
+        (libc::SYS_io_submit, Call::IoSubmit),
+        (libc::SYS_io_getevents, Call::IoGetevents),
+        (IO_PGETEVENTS, Call::IoGetevents),
     ])
 }
 
@@ -65,6 +75,10 @@ pub(super) fn compat() -> [u8; SYSCALLS] {
         (54, Call::Ioctl),
         (192, Call::Mmap),
         (102, Call::Socketcall),
+        (248, Call::IoSubmit),
+        (247, Call::IoGetevents),
+        (385, Call::IoGetevents),
+        (416, Call::IoGetevents),
     ])
 }
 
@@ -101,6 +115,10 @@ pub(super) fn compat() -> [u8; SYSCALLS] {
         (377, Call::ProcessVmWrite),
         (54, Call::Ioctl),
         (192, Call::Mmap),
+        (246, Call::IoSubmit),
+        (245, Call::IoGetevents),
+        (399, Call::IoGetevents),
+        (416, Call::IoGetevents),
     ])
 }
 

@@ -27,6 +27,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         SEQUENCE_AT_UNLOCK
     };
     let registers = registers(btf)?;
+    let uring = |structure, field| btf.offset(structure, field).unwrap_or(0);
     Ok(Offsets {
         regs_number: registers.number,
         regs_arguments: registers.arguments,
@@ -109,7 +110,70 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         disk_submit_bio: need("block_device_operations", "submit_bio")?,
         ext4_vfs_inode: btf.offset("ext4_inode_info", "vfs_inode").unwrap_or(0),
         ext4_flags: btf.offset("ext4_inode_info", "i_flags").unwrap_or(0),
+        request_opcode: uring("io_kiocb", "opcode"),
+        request_flags: uring("io_kiocb", "flags"),
+        request_file: uring("io_kiocb", "file"),
+        request_ring: uring("io_kiocb", "ctx"),
+        request_buffer: uring("io_kiocb", "buf_index"),
+        request_user_data: uring("io_kiocb", "cqe.user_data"),
+        request_result: uring("io_kiocb", "cqe.res"),
+        request_cqe_flags: uring("io_kiocb", "cqe.flags"),
+        request_list: uring("io_kiocb", "comp_list"),
+        request_work: uring("io_kiocb", "work"),
+        task_worker: uring("task_struct", "worker_private"),
+        worker_work: uring("io_worker", "cur_work"),
+        request_task: btf.offset("io_kiocb", "tctx").unwrap_or_else(|| uring("io_kiocb", "task")),
+        context_task: if has("io_kiocb", "tctx") { uring("io_uring_task", "task") } else { 0 },
+        rw_address: uring("io_rw", "addr"),
+        rw_length: uring("io_rw", "len"),
+        sr_buffer: uring("io_sr_msg", "buf"),
+        sr_length: uring("io_sr_msg", "len"),
+        sr_done: uring("io_sr_msg", "done_io"),
+        sr_message_flags: uring("io_sr_msg", "msg_flags"),
+        sr_flags: uring("io_sr_msg", "flags"),
+        splice_source: uring("io_splice", "splice_fd_in"),
+        splice_flags: uring("io_splice", "flags"),
+        ring_completing: uring("io_ring_ctx", "submit_state.compl_reqs.first"),
+        ring_groups: uring("io_ring_ctx", "io_bl_xa.xa_head"),
+        ring_first_groups: uring("io_ring_ctx", "io_bl"),
+        group_size: btf.size("io_buffer_list").unwrap_or(0),
+        group_ring: uring("io_buffer_list", "buf_ring"),
+        group_entries: uring("io_buffer_list", "nr_entries"),
+        group_head: uring("io_buffer_list", "head"),
+        group_mask: uring("io_buffer_list", "mask"),
+        provided_address: uring("io_buffer", "addr"),
+        xarray_shift: uring("xa_node", "shift"),
+        xarray_slots: uring("xa_node", "slots"),
+        uring_cqe_by_pointer: u64::from(btf.tracepoint_arguments("io_uring_complete") == Some(3)),
     })
+}
+
+/// What io_uring's probes can't do without and this kernel lacks, if anything.
+pub(super) fn uring_lacks(btf: &Btf<'_>) -> Option<String> {
+    const FIELDS: [(&str, &str); 17] = [
+        ("io_kiocb", "opcode"),
+        ("io_kiocb", "flags"),
+        ("io_kiocb", "file"),
+        ("io_kiocb", "ctx"),
+        ("io_kiocb", "buf_index"),
+        ("io_kiocb", "cqe.res"),
+        ("io_kiocb", "cqe.flags"),
+        ("io_rw", "addr"),
+        ("io_sr_msg", "buf"),
+        ("io_sr_msg", "done_io"),
+        ("io_sr_msg", "msg_flags"),
+        ("io_splice", "splice_fd_in"),
+        ("io_ring_ctx", "io_bl_xa.xa_head"),
+        ("io_ring_ctx", "submit_state.compl_reqs.first"),
+        ("io_kiocb", "work"),
+        ("task_struct", "worker_private"),
+        ("io_worker", "cur_work"),
+    ];
+    let owner = btf.offset("io_kiocb", "task").or_else(|| btf.offset("io_uring_task", "task"));
+    let lacking = FIELDS.iter().find(|(structure, field)| btf.offset(structure, field).is_none());
+    lacking
+        .map(|(structure, field)| format!("this kernel's BTF has no field {structure}.{field}"))
+        .or_else(|| owner.is_none().then(|| "this kernel's BTF does not tell an io_uring request's task".to_owned()))
 }
 
 /// BTF ids of the structures that the probes cast addresses to.
@@ -118,6 +182,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
 /// If the kernel lacks one.
 pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
     let need = |structure| btf.structure(structure).map(u64::from).ok_or(MissingField { structure, field: "(any)" });
+    let optional = |structure| btf.structure(structure).map_or(0, u64::from);
     Ok(Types {
         task: need("task_struct")?,
         files: need("files_struct")?,
@@ -129,6 +194,10 @@ pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
         super_block: need("super_block")?,
         socket: need("socket")?,
         sock: need("sock")?,
+        request: optional("io_kiocb"),
+        request_context: optional("io_uring_task"),
+        request_rw: optional("io_rw"),
+        request_sr: optional("io_sr_msg"),
     })
 }
 

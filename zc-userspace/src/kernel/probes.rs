@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use super::btf::Btf;
+use super::offsets;
+
 /// One probe, as `zcprof probes` and the API show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ProbeStatus {
@@ -22,33 +25,53 @@ pub struct ProbeStatus {
 pub(super) struct Family {
     /// As `--probe` takes it.
     pub(super) name: &'static str,
-    /// The programs: each named like its tracepoint.
-    pub(super) programs: &'static [&'static str],
+    /// The programs, and what each is attached to.
+    pub(super) programs: &'static [Program],
+    /// What of the kernel's structures they can't do without and this kernel lacks, if anything.
+    pub(super) lacks: fn(&Btf<'_>) -> Option<String>,
     /// The first kernel that has the tracepoints.
     pub(super) minimum_kernel: &'static str,
     /// What they tell.
     pub(super) provides: &'static str,
 }
 
+/// A program's name, and its tracepoint: the first of these that the kernel has.
+pub(super) type Program = (&'static str, &'static [&'static str]);
+
 /// All of them, in the order in which they are attached.
 pub(super) const OPTIONAL: &[Family] = &[
     Family {
         name: SCHED,
-        programs: &["signal_generate"],
+        programs: &[("signal_generate", &["signal_generate"])],
+        lacks: |_| None,
         minimum_kernel: "6.1",
         provides: "context_switches, page_faults",
     },
     Family {
         name: FAULTS,
-        programs: &["page_fault_user"],
+        programs: &[("page_fault_user", &["page_fault_user"])],
+        lacks: |_| None,
         minimum_kernel: "6.1",
         provides: "mode_switches.page_faults",
     },
     Family {
         name: BLOCK,
-        programs: &["block_bio_queue", "writeback_dirty_folio"],
+        programs: &[("block_bio_queue", &["block_bio_queue"]), ("writeback_dirty_folio", &["writeback_dirty_folio"])],
+        lacks: |_| None,
         minimum_kernel: "6.1",
         provides: "dma_bytes.disk_read, dma_bytes.disk_write, page_cache",
+    },
+    Family {
+        name: IO_URING,
+        programs: &[
+            ("io_uring_complete", &["io_uring_complete"]),
+            ("io_uring_overflow", &["io_uring_cqe_overflow"]),
+            // The name before 6.3 is the last.
+            ("io_uring_submit", &["io_uring_submit_req", "io_uring_submit_sqe"]),
+        ],
+        lacks: offsets::uring_lacks,
+        minimum_kernel: "6.1",
+        provides: "paths of io_uring",
     },
 ];
 
@@ -59,6 +82,8 @@ pub const SCHED: &str = "sched";
 pub const FAULTS: &str = "faults";
 /// The family of disk I/O.
 pub const BLOCK: &str = "block";
+/// The family of io_uring.
+const IO_URING: &str = "io_uring";
 
 /// Whether the probe with this name can be left out.
 #[must_use]
@@ -67,6 +92,22 @@ pub fn is_optional(name: &str) -> bool {
 }
 
 impl Family {
+    /// Its programs with their tracepoints on this kernel, or why it can't be had.
+    ///
+    /// # Errors
+    /// If the kernel lacks what they need; the text says what.
+    pub(super) fn on(&self, btf: &Btf<'_>) -> Result<Vec<(&'static str, &'static str)>, String> {
+        if let Some(lack) = (self.lacks)(btf) {
+            return Err(lack);
+        }
+        let exists = |name: &&&str| btf.tracepoint_arguments(name).is_some();
+        let named = |(program, names): &Program| match names.iter().find(exists) {
+            Some(name) => Ok((*program, *name)),
+            None => Err(format!("this kernel has no tracepoint {}", names.join(" or "))),
+        };
+        self.programs.iter().map(named).collect()
+    }
+
     /// What became of it.
     pub(super) fn status(&self, attached: Result<(), String>) -> ProbeStatus {
         ProbeStatus {
@@ -93,8 +134,6 @@ impl ProbeStatus {
         vec![
             absent("mapping", "6.1", "path mmap:file:mapping"),
             absent("net", "6.1", "dma_bytes.nic_transmit, dma_bytes.nic_receive, observed network hops"),
-            absent("io_uring", "6.1", "paths of io_uring"),
-            absent("aio", "6.1", "paths of Linux AIO"),
             absent("zerocopy", "6.1", "paths zerocopy_send and zerocopy_receive"),
             absent("pass_through", "6.1", "pass_through"),
         ]

@@ -127,7 +127,7 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     ("sched_process_exit", "the fold of exiting threads' ledgers"),
     ("sched_process_fork", "descendants"),
     ("sched_process_exec", "executed files"),
-    ("sys_exit", "every path of a system call, mode_switches.system_calls"),
+    ("sys_exit", "every path of a system call, Linux AIO, mode_switches.system_calls"),
 ];
 
 impl Tracer {
@@ -151,6 +151,7 @@ impl Tracer {
             types: offsets::types(&btf)?,
             offsets: offsets::resolve(&btf)?,
         };
+        let families = optional(&btf, options.without);
         let blanks = Blanks { cast, config: &config };
         let mut ebpf = load_object(&blanks, options.rows, VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
@@ -161,11 +162,11 @@ impl Tracer {
         for (name, _) in TRACEPOINTS {
             load_program(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
                 probe: name,
-                reason: verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason),
+                reason: verifier_says(&blanks, options.rows, (name, name), &btf).unwrap_or(reason),
             })?;
         }
-        let loaded = load_optional(&mut ebpf, &btf, options.without, |name, reason| {
-            verifier_says(&blanks, options.rows, name, &btf).unwrap_or(reason)
+        let loaded = load_optional(&mut ebpf, &btf, families, |program, reason| {
+            verifier_says(&blanks, options.rows, program, &btf).unwrap_or(reason)
         });
         let attached_at = nanoseconds_since_boot();
         for (name, provides) in TRACEPOINTS {
@@ -177,7 +178,7 @@ impl Tracer {
         let provides = "reading the threads' ledgers";
         probes.push(ProbeStatus { name: "iter_task", attached: true, reason: None, minimum_kernel: "6.1", provides });
         for (family, loaded) in OPTIONAL.iter().zip(loaded) {
-            probes.push(family.status(loaded.and_then(|()| attach_all(&mut ebpf, family))));
+            probes.push(family.status(loaded.and_then(|programs| attach_all(&mut ebpf, &programs))));
         }
         probes.extend(ProbeStatus::not_in_this_build());
         let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
@@ -227,7 +228,7 @@ impl Tracer {
             let info = program.info().ok()?;
             Some(ProbeRuns { probe: name, runs: info.run_count(), time: info.run_time() })
         };
-        let optional = OPTIONAL.iter().flat_map(|family| family.programs);
+        let optional = OPTIONAL.iter().flat_map(|family| family.programs).map(|(name, _)| name);
         TRACEPOINTS.iter().map(|(name, _)| name).chain(optional).filter_map(|name| of(name)).collect()
     }
 
@@ -329,26 +330,38 @@ fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     program(ebpf, name)?.attach().map(drop).map_err(|error| chain(&error))
 }
 
-/// Loads the programs of each optional family, or says why it can't be had.
+/// Programs and the tracepoints that they are for.
+type Programs = Vec<(&'static str, &'static str)>;
+
+/// The programs of each optional family on this kernel, or why it can't be had.
+fn optional(btf: &Btf<'_>, without: &[&str]) -> Vec<Result<Programs, String>> {
+    let programs = |family: &Family| match without.contains(&family.name) {
+        true => Err("turned off as asked".to_owned()),
+        false => family.on(btf),
+    };
+    OPTIONAL.iter().map(programs).collect()
+}
+
+/// Loads the programs of each optional family that can be had.
 fn load_optional(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
-    without: &[&str],
-    explain: impl Fn(&'static str, String) -> String,
-) -> Vec<Result<(), String>> {
-    let load_all = |family: &Family| {
-        if without.contains(&family.name) {
-            return Err("turned off as asked".to_owned());
+    families: Vec<Result<Programs, String>>,
+    explain: impl Fn((&'static str, &'static str), String) -> String,
+) -> Vec<Result<Programs, String>> {
+    let mut load_all = |programs: Programs| {
+        for &(name, tracepoint) in &programs {
+            load_program(ebpf, name, tracepoint, btf)
+                .map_err(|reason| format!("{name}: {}", explain((name, tracepoint), reason)))?;
         }
-        let mut load = |name| load_program(ebpf, name, name, btf).map_err(|reason| explain(name, reason));
-        family.programs.iter().try_for_each(|name| load(name))
+        Ok(programs)
     };
-    OPTIONAL.iter().map(load_all).collect()
+    families.into_iter().map(|family| family.and_then(&mut load_all)).collect()
 }
 
-/// Attaches a family's programs.
-fn attach_all(ebpf: &mut Ebpf, family: &Family) -> Result<(), String> {
-    family.programs.iter().try_for_each(|name| attach(ebpf, name))
+/// Attaches programs.
+fn attach_all(ebpf: &mut Ebpf, programs: &Programs) -> Result<(), String> {
+    programs.iter().try_for_each(|(name, _)| attach(ebpf, name))
 }
 
 /// What processes' start times are told in.
@@ -361,10 +374,15 @@ fn nanoseconds_since_boot() -> u64 {
 
 /// The last lines of what the verifier has to say of a program that it refused: it is asked again, since it is silent
 /// unless asked to speak, and slow when it does.
-fn verifier_says(blanks: &Blanks<'_>, rows: &[Row], name: &str, btf: &aya::Btf) -> Option<String> {
+fn verifier_says(
+    blanks: &Blanks<'_>,
+    rows: &[Row],
+    (name, tracepoint): (&str, &str),
+    btf: &aya::Btf,
+) -> Option<String> {
     const LINES: usize = 6;
     let mut ebpf = load_object(blanks, rows, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).ok()?;
-    let said = load_program(&mut ebpf, name, name, btf).err()?;
+    let said = load_program(&mut ebpf, name, tracepoint, btf).err()?;
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Some(lines[lines.len().saturating_sub(LINES)..].join(" / "))
 }

@@ -374,8 +374,9 @@ impl Entry {
     fn has_exited(&self) -> bool {
         match self.absences {
             0 => false,
-            // One that counts outside its threads' ledgers has none that would tell: only its exit does, or time.
-            1 => self.threads.is_empty() && (self.exit_seen || self.shared_keys.is_empty()),
+            // One that counts outside its threads' ledgers has none that would tell: only its exit does, or time. So with
+            // threads that the kernel makes by itself (io_uring's workers), which have no ledger to leave behind.
+            1 => self.exit_seen || self.threads.is_empty() && self.shared_keys.is_empty(),
             _ => true,
         }
     }

@@ -166,7 +166,7 @@ mod tests {
     fn what_is_not_seen_is_told_from_what_did_not_happen() {
         let catalogue = Catalogue::default();
         assert_eq!(catalogue.unseen(Mechanism::Sendfile), None);
-        assert!(catalogue.unseen(Mechanism::IoUring).unwrap().contains("io_uring"));
+        assert!(catalogue.unseen(Mechanism::ZerocopySend).unwrap().contains("zerocopy_send"));
         assert!(catalogue.unseen(Mechanism::Mmap).is_some());
     }
 

@@ -48,7 +48,7 @@ pub(super) fn readv_mixed(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let own = IoSliceMut::new(stage.sink.bytes(len)?);
     let other = IoSliceMut::new(stage.second.bytes(len)?);
     let n = uio::readv(stage.source.fd()?, &mut [own, other])?;
-    Ok(Moved { counted: n.min(len), taken: n })
+    Ok(Moved { counted: n.min(len), ..n.into() })
 }
 
 pub(super) fn write(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -90,7 +90,7 @@ pub(super) fn writev_mixed(stage: &mut Stage, len: usize) -> nix::Result<Moved> 
     let own = IoSlice::new(stage.source.bytes(len)?);
     let other = IoSlice::new(stage.second.bytes(len)?);
     let n = uio::writev(stage.sink.fd()?, &[own, other])?;
-    Ok(Moved { counted: n.min(len), taken: n })
+    Ok(Moved { counted: n.min(len), ..n.into() })
 }
 
 /// Divides a buffer into an empty segment and two others. The empty one must not decide which path the bytes are on.

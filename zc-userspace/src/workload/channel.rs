@@ -149,6 +149,11 @@ impl Channel {
         self.advance(n)
     }
 
+    /// Whether it has a file position.
+    pub(super) fn is_file(&self) -> bool {
+        self.span.is_some()
+    }
+
     /// Back to the start of a file.
     pub(super) fn rewind(&mut self) -> nix::Result<()> {
         self.at = 0;

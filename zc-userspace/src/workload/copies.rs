@@ -66,6 +66,21 @@ pub(super) fn per_byte(workload: &Workload) -> Copies {
             Fixture::Null => NONE,
             _ => FROM_USER,
         },
+        // Into memory and out of it as the plain calls do; registered buffers by the kernel's own mappings of them.
+        "io_uring" | "aio" if workload.is_into_memory() => match workload.source {
+            Fixture::Disk => DMA,
+            Fixture::Zero => NONE,
+            _ => TO_USER,
+        },
+        "io_uring" | "aio" if workload.is_out_of_memory() => match workload.sink {
+            Fixture::Disk => DMA,
+            Fixture::Null => NONE,
+            _ => FROM_USER,
+        },
+        "io_uring_fixed" if [workload.source, workload.sink].contains(&Fixture::Disk) => DMA,
+        "io_uring_fixed" => IN_KERNEL,
+        "io_uring_zerocopy" => REFERENCED,
+        "io_uring" if workload.variant == "tee" => REFERENCED,
         "process_vm_read" => TO_USER,
         "process_vm_write" => FROM_USER,
         "vmsplice" if matches!(workload.source, Fixture::Pipe) => TO_USER,

@@ -9,7 +9,8 @@ use super::channel::Shape;
 use super::fixture::End;
 use super::memory::Memory;
 use super::reflink::Shared;
-use super::{Gate, Workload, plan};
+use super::ring::Ring;
+use super::{Gate, Workload, aio, plan, uring};
 
 /// Both ends of a path, made ready.
 pub(super) struct Stage {
@@ -20,7 +21,14 @@ pub(super) struct Stage {
     pub(super) parts: usize,
     /// What each operation asks for, at most.
     pub(super) chunk: usize,
-    unit: u64,
+    /// What each operation's bytes must be a multiple of.
+    pub(super) unit: u64,
+    /// The ring of io_uring, where the workload uses one.
+    pub(super) ring: Option<Ring>,
+    /// The context of Linux AIO, where the workload uses one.
+    pub(super) aio: Option<aio::Context>,
+    /// Whether a buffer is provided that no request has taken.
+    pub(super) provided: bool,
     /// Keeps the file system of reflinked files mounted.
     _shared: Option<Shared>,
 }
@@ -32,11 +40,13 @@ pub(super) struct Moved {
     pub(super) counted: usize,
     /// Bytes that left the source and reached the sink, where they are more or fewer.
     pub(super) taken: usize,
+    /// Operations that moved them.
+    pub(super) operations: u64,
 }
 
 impl From<usize> for Moved {
     fn from(n: usize) -> Self {
-        Self { counted: n, taken: n }
+        Self { counted: n, taken: n, operations: 1 }
     }
 }
 
@@ -57,9 +67,18 @@ impl Stage {
         let shared = if source.is_reflinked() { Some(Shared::open(directory)?) } else { None };
         let shape = |is_source| Shape { bytes, chunk, is_source, parts, excess };
         let second = second.memory(shape(true).memory(), directory)?.context("not memory")?;
+        let mut source_end = source.open(&shape(true), directory, shared.as_ref())?;
+        let mut sink_end = sink.open(&shape(false), directory, shared.as_ref())?;
+        let ring = match workload.ring {
+            Some(plan) => Some(uring::open(plan, workload.registered, &mut source_end, &mut sink_end)?),
+            None => None,
+        };
         Ok(Self {
-            source: source.open(&shape(true), directory, shared.as_ref())?,
-            sink: sink.open(&shape(false), directory, shared.as_ref())?,
+            ring,
+            aio: workload.aio.map(aio::Context::open).transpose()?,
+            provided: false,
+            source: source_end,
+            sink: sink_end,
             second,
             parts,
             chunk: usize::try_from(chunk)?,
@@ -116,7 +135,7 @@ pub(super) fn drive(
         stage.before(len).context("preparing the ends of the path")?;
         match mover(stage, len) {
             Ok(moved) if moved.counted > 0 => {
-                tally.operations += 1;
+                tally.operations += moved.operations;
                 tally.bytes += moved.counted as u64;
                 idle = 0;
                 stage.after(moved).context("draining the sink")?;

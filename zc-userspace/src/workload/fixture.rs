@@ -95,6 +95,13 @@ impl Fixture {
         }
     }
 
+    pub(super) const fn is_memory(self) -> bool {
+        matches!(
+            self,
+            Self::User | Self::User32 | Self::UserShared | Self::UserPrivate | Self::Mapping | Self::MappingReadOnly
+        )
+    }
+
     pub(super) const fn is_reflinked(self) -> bool {
         matches!(self, Self::Reflinked | Self::ReflinkedBlocks)
     }

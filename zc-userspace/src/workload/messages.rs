@@ -29,7 +29,7 @@ pub(super) fn recvmmsg(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
 /// A datagram longer than the buffer: the call returns the datagram's length, and copies what fits.
 pub(super) fn recvfrom_truncated(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     let returned = recv(source(stage)?, stage.sink.bytes(len)?, MsgFlags::MSG_TRUNC)?;
-    Ok(Moved { counted: returned.min(len), taken: returned })
+    Ok(Moved { counted: returned.min(len), ..returned.into() })
 }
 
 /// Alternates reads with receives that discard (TCP's MSG_TRUNC), which return bytes and move none.
@@ -37,7 +37,7 @@ pub(super) fn read_and_discard(stage: &mut Stage, len: usize) -> nix::Result<Mov
     let fd = source(stage)?;
     let counted = unistd::read(stage.source.fd()?, stage.sink.bytes(len)?)?;
     let discarded = or_nothing(recv(fd, stage.sink.bytes(len)?, MsgFlags::MSG_TRUNC))?;
-    Ok(Moved { counted, taken: counted + discarded })
+    Ok(Moved { taken: counted + discarded, ..counted.into() })
 }
 
 pub(super) fn peek(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -78,7 +78,7 @@ pub(super) fn sendmsg_mixed(stage: &mut Stage, len: usize) -> nix::Result<Moved>
     let message = header(segments.as_mut_ptr(), segments.len());
     // SAFETY: the header and its segments outlive the call, and their buffers belong to the stage.
     let n = returned(unsafe { libc::sendmsg(fd, &raw const message, 0) })?.taken;
-    Ok(Moved { counted: n.min(len), taken: n })
+    Ok(Moved { counted: n.min(len), ..n.into() })
 }
 
 pub(super) fn sendmmsg(stage: &mut Stage, len: usize) -> nix::Result<Moved> {

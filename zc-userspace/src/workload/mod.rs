@@ -2,7 +2,8 @@
 //!
 //! A workload states its path as a literal and adds up its own return values; it never asks the catalogue what to
 //! expect, for it is what the catalogue and the probes are checked against. Between [`Gate::ready`] and [`Gate::done`]
-//! it runs in the caller's thread alone, changes no memory map (but for `mmap:file:mapping`, whose matter that is), and
+//! it runs in the caller's thread alone (but for the variants of io_uring with threads, whose matter that is), changes no
+//! memory map (but for those and `mmap:file:mapping`), and
 //! touches the path under test with nothing but counted operations: what feeds or drains the other end uses other paths.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use zc_common::path::Condition;
 
+mod aio;
 mod calls;
 mod channel;
 mod copies;
@@ -25,11 +27,13 @@ mod messages;
 mod plan;
 mod read;
 mod reflink;
+mod ring;
 mod sendfile;
 mod sockets;
 mod splice;
 #[cfg(test)]
 mod tests;
+mod uring;
 mod write;
 
 pub use copies::Copies;
@@ -56,6 +60,12 @@ pub struct Workload {
     parts: usize,
     /// Bytes that each datagram is longer than the buffer it is received into.
     excess: usize,
+    /// The ring of io_uring, where it uses one.
+    ring: Option<ring::Plan>,
+    /// Whether the memory is registered with the ring.
+    registered: bool,
+    /// Requests of Linux AIO at once, where it uses that.
+    aio: Option<usize>,
     needs: fn(&Path) -> Option<String>,
 }
 
@@ -119,7 +129,8 @@ pub fn all() -> &'static [Workload] {
     static ALL: LazyLock<Vec<Workload>> = LazyLock::new(|| {
         let main = [read::MAIN, write::MAIN, sendfile::MAIN, splice::MAIN, copy::MAIN, reflink::MAIN];
         let variants = [read::VARIANTS, write::VARIANTS, sendfile::VARIANTS, splice::VARIANTS, copy::VARIANTS];
-        main.into_iter().chain(variants).chain([reflink::VARIANTS]).flatten().copied().collect()
+        let more = [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS];
+        main.into_iter().chain([uring::MAIN, aio::MAIN]).chain(variants).chain(more).flatten().copied().collect()
     });
     &ALL
 }
@@ -147,6 +158,9 @@ impl Workload {
             mover,
             parts: 1,
             excess: 0,
+            ring: None,
+            registered: false,
+            aio: None,
             needs,
         }
     }
@@ -176,9 +190,32 @@ impl Workload {
         self
     }
 
+    const fn ring(mut self, ring: ring::Plan) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    const fn registered(mut self) -> Self {
+        self.registered = true;
+        self
+    }
+
+    const fn aio(mut self, depth: usize) -> Self {
+        self.aio = Some(depth);
+        self
+    }
+
     const fn needs(mut self, needs: fn(&Path) -> Option<String>) -> Self {
         self.needs = needs;
         self
+    }
+
+    fn is_into_memory(&self) -> bool {
+        self.sink.is_memory()
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.source.is_memory()
     }
 
     /// `id[@condition][+variant]`; the conditions always and asked are not said.
@@ -210,7 +247,7 @@ impl Workload {
         })
     }
 
-    /// Moves the bytes. Takes the calling thread's time only: no threads are made.
+    /// Moves the bytes. Takes the calling thread's time only, but for io_uring's variants with threads.
     pub fn run(&self, request: &Request, gate: &mut dyn Gate) -> anyhow::Result<Outcome> {
         let (bytes, chunk) = self.plan(request.bytes, request.chunk);
         let mut stage = Stage::open(self, bytes, chunk, &request.directory)

@@ -11,6 +11,7 @@ mod signals;
 mod sockets;
 mod storm;
 mod traps;
+mod uring;
 mod wide;
 
 use anyhow::Context as _;
@@ -28,6 +29,7 @@ const FAMILIES: &[&[(&str, Scenario)]] = &[
     compat::SCENARIOS,
     identity::SCENARIOS,
     storm::SCENARIOS,
+    uring::SCENARIOS,
     wide::SCENARIOS,
 ];
 
