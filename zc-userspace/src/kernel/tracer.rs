@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
-use aya::programs::{BtfTracePoint, Iter};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
@@ -340,7 +340,12 @@ fn load_optional(
         if without.contains(&family.name) {
             return Err("turned off as asked".to_owned());
         }
-        let mut load = |name| load_program(ebpf, name, name, btf).map_err(|reason| explain(name, reason));
+        let mut load = |name| match program(ebpf, name)?.load(name, btf) {
+            Ok(()) => Ok(()),
+            // Not every architecture has every tracepoint.
+            Err(ProgramError::Btf(_)) => Err(format!("this kernel has no tracepoint {name}")),
+            Err(error) => Err(explain(name, chain(&error))),
+        };
         family.programs.iter().try_for_each(|name| load(name))
     };
     OPTIONAL.iter().map(load_all).collect()
