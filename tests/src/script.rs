@@ -31,6 +31,21 @@ pub fn raw(number: libc::c_long, arguments: &[usize]) -> io::Result<usize> {
     usize::try_from(returned).map_err(|_| io::Error::last_os_error())
 }
 
+/// The call that forks, and its arguments: newer architectures have no fork.
+#[cfg(target_arch = "x86_64")]
+pub const FORK: (libc::c_long, &[usize]) = (libc::SYS_fork, &[]);
+/// The call that forks, and its arguments: newer architectures have no fork.
+#[cfg(not(target_arch = "x86_64"))]
+pub const FORK: (libc::c_long, &[usize]) = (libc::SYS_clone, &[libc::SIGCHLD as usize]);
+
+/// Forks, without what the C library does at that.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn fork() -> io::Result<usize> {
+    raw(FORK.0, FORK.1)
+}
+
 /// A descriptor as an argument of [`raw`].
 #[must_use]
 pub fn arg(fd: RawFd) -> usize {

@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use common::Scratch;
-use zc_common::record::{CELL_FAULTS, CELL_SWITCHES, CELL_USER_FAULTS, Cell};
-use zc_tests::stage::{Helper, agent};
+#[cfg(target_arch = "x86_64")]
+use zc_common::record::CELL_USER_FAULTS;
+use zc_common::record::{CELL_FAULTS, CELL_SWITCHES, Cell};
+#[cfg(target_arch = "x86_64")]
+use zc_tests::stage::Helper;
+use zc_tests::stage::agent;
 use zcprof::model::{Profile, profile};
 
 /// Bytes of a file.
@@ -66,6 +70,20 @@ fn a_leader_that_goes_first_is_in() -> Result<()> {
     assert_usage(&["leaderless_naps", "20"], 20, 10)
 }
 
+/// Its kernels lack the tracepoint.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn faults_from_user_mode_are_null_with_a_reason() -> Result<()> {
+    let probe = agent().probes().iter().find(|probe| probe.name == "faults").context("no such probe")?;
+    let reason = probe.reason.as_deref().unwrap_or_default();
+    assert!(!probe.attached && reason == "this kernel has no tracepoint page_fault_user", "{probe:?}");
+    let profile = ran(&mut Command::new("true"))?;
+    assert_eq!(profile.mode_switches.page_faults, None);
+    assert!(profile.page_faults.minor.is_some_and(|faults| faults > 0), "{:?}", profile.page_faults);
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn a_page_that_is_touched_first_is_a_fault_from_user_mode() -> Result<()> {
     const PAGES: u64 = 1000;

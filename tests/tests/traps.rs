@@ -27,7 +27,7 @@ scenarios! {
 #[cfg(target_arch = "x86_64")]
 scenarios! { compat }
 
-/// fork and clone return twice: the second time is the child's first system call.
+/// fork and clone return twice: the second time is the child's first system call (x86).
 fn children(scenario: &str) -> anyhow::Result<()> {
     let mut helper = stage::Helper::start(ACTOR, &[scenario])?;
     helper.wait_stopped()?;
@@ -60,6 +60,13 @@ fn children(scenario: &str) -> anyhow::Result<()> {
 #[test]
 fn forks() -> anyhow::Result<()> {
     children("forks")
+}
+
+/// Children that exec 32-bit programs: on this architecture a 64-bit one has no 32-bit calls.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn compat() -> anyhow::Result<()> {
+    children("compat")
 }
 
 #[test]

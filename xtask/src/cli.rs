@@ -33,14 +33,13 @@ enum Command {
     },
     /// Other kernels: Debian's, in emulated machines, with every path validated and the end-to-end tests run.
     Vm {
-        /// Only this series of kernels, e.g. 6.12; may be given several times.
-        #[arg(long, value_name = "X.Y")]
-        kernel: Vec<String>,
+        #[command(flatten)]
+        choice: vm::Choice,
         /// Only the steps whose names start so, and show what they print; nothing is compared with what is expected.
         #[arg(long, value_name = "STEP")]
         only: Option<String>,
         /// Keep what was found in tests/matrix.json, of which docs/truth.md is made.
-        #[arg(long, conflicts_with_all = ["only", "kernel"])]
+        #[arg(long, conflicts_with = "only")]
         record: bool,
         /// Install no Debian packages, even as root.
         #[arg(long)]
@@ -104,8 +103,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo { exit } => demo::run(root, exit),
         Command::Test { no_install, no_vm } => test::run(root, !no_install, !no_vm),
-        Command::Vm { record: true, no_install, .. } => vm::record(root, !no_install),
-        Command::Vm { kernel, only, no_install, .. } => vm::run(root, &kernel, only.as_deref(), !no_install),
+        Command::Vm { record: true, choice, no_install, .. } => vm::record(root, &choice, !no_install),
+        Command::Vm { choice, only, no_install, .. } => vm::run(root, &choice, only.as_deref(), !no_install),
         Command::Ebpf { command: Ebpf::Build(args) } => ebpf::build(root, args.install),
         Command::Ebpf { command: Ebpf::Check(args) } => ebpf::check(root, args.install),
         Command::Codegen { check } => codegen::run(root, check),

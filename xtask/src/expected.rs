@@ -17,12 +17,14 @@ struct List {
     kernel: Vec<Expected>,
 }
 
-/// What is expected of the kernels of a series, and of later ones up to the next that is listed.
+/// What is expected of the kernels of a series on an architecture, and of later ones up to the next that is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     /// `6.12`.
     pub series: String,
+    /// As `uname -m` has it.
+    pub architecture: String,
     /// The probes that attach; no others do.
     probes: BTreeSet<String>,
     /// Paths that are not active, and why; all others are.
@@ -67,16 +69,19 @@ pub struct Summary {
     pub differing: usize,
 }
 
-/// What is expected of a kernel, by its release: the newest listed series that is not newer than it.
+/// What is expected of a kernel, by its release and architecture: the newest listed series that is not newer than it.
 ///
 /// # Errors
 /// If the list can't be read, or has none so old.
-pub fn of_kernel(root: &Path, release: &str) -> anyhow::Result<Expected> {
+pub fn of_kernel(root: &Path, release: &str, architecture: &str) -> anyhow::Result<Expected> {
     let path = root.join(LIST);
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let list: List = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let entry = list.kernel.into_iter().filter(|entry| version(&entry.series) <= version(release));
-    entry.max_by_key(|entry| version(&entry.series)).with_context(|| format!("{LIST} has nothing as old as {release}"))
+    let of_architecture = list.kernel.into_iter().filter(|entry| entry.architecture == architecture);
+    let entry = of_architecture.filter(|entry| version(&entry.series) <= version(release));
+    entry
+        .max_by_key(|entry| version(&entry.series))
+        .with_context(|| format!("{LIST} has nothing as old as {release} for {architecture}"))
 }
 
 /// The first two numbers of a release.
@@ -168,6 +173,7 @@ mod tests {
     fn expected() -> Expected {
         Expected {
             series: "6.1".to_owned(),
+            architecture: "x86_64".to_owned(),
             probes: ["sys_exit".to_owned()].into(),
             inactive: [("mmap:file:mapping".to_owned(), "no faults".to_owned())].into(),
             not_run: [("tee:pipe:pipe".to_owned(), "no".to_owned())].into(),
@@ -236,11 +242,15 @@ mod tests {
     #[test]
     fn every_kernel_has_the_newest_entry_that_is_not_newer() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for (release, series) in
-            [("6.1.0-56-cloud-amd64", "6.1"), ("6.12.117+deb12-cloud-amd64", "6.12"), ("6.30.1", "6.18")]
-        {
-            assert_eq!(of_kernel(root, release).unwrap().series, series, "{release}");
+        for (release, architecture, series) in [
+            ("6.1.0-56-cloud-amd64", "x86_64", "6.1"),
+            ("6.12.117+deb12-cloud-amd64", "x86_64", "6.12"),
+            ("6.30.1", "x86_64", "6.18"),
+            ("6.30.1", "aarch64", "6.12"),
+        ] {
+            let expected = of_kernel(root, release, architecture).unwrap();
+            assert_eq!((&*expected.series, &*expected.architecture), (series, architecture), "{release}");
         }
-        assert!(of_kernel(root, "5.10.0").is_err());
+        assert!(of_kernel(root, "5.10.0", "x86_64").is_err() && of_kernel(root, "6.12.0", "riscv64").is_err());
     }
 }

@@ -84,14 +84,16 @@ fn step(what: &str) {
 /// The virtual machines; a line for each kernel.
 fn matrix(root: &Path, install: bool, not_run: &mut NotRun) -> anyhow::Result<Vec<String>> {
     step("other kernels, in virtual machines");
-    match vm::matrix(root, &[], install) {
+    match vm::matrix(root, &vm::Choice::default(), install) {
         Err(error) if matches!(error.downcast_ref(), Some(Stop::Cannot(_))) => {
             not_run.push(format!("other kernels than this one: {error}"));
             Ok(Vec::new())
         }
         done => {
+            let done = done?;
+            not_run.extend(done.not_run);
             not_run.push(vm::not_run());
-            done
+            Ok(done.lines)
         }
     }
 }

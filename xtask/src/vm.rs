@@ -1,5 +1,8 @@
 //! Other kernels: Debian's, in emulated machines. Each boots, validates every path, and runs the end-to-end tests.
 
+mod archive;
+mod built;
+mod cross;
 mod disks;
 mod guest;
 mod initramfs;
@@ -18,70 +21,154 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
+use crate::codegen::truth;
 use crate::debian::{self, Package};
 use crate::stop::Stop;
 use crate::{preflight, process};
+use archive::Archive;
 use guest::Guest;
 use judge::Verdict;
 use kernels::Kernel;
-use machine::{Machine, X86_64};
+use machine::{MACHINES, Machine};
 use plan::{Message, Outcome};
 
-/// Runs the matrix, or the series of kernels given; or only the steps whose names start so, for those who work on it.
-pub(crate) fn run(root: &Path, series: &[String], only: Option<&str>, install: bool) -> anyhow::Result<()> {
-    if let Some(only) = only {
-        let guest = prepare(root, &X86_64, install)?.only(only);
-        return chosen(&X86_64, series).iter().try_for_each(|series| show(root, &X86_64, series, &guest));
+/// Which part of the matrix is run; all where nothing is named.
+#[derive(Default, clap::Args)]
+pub(crate) struct Choice {
+    /// Only this series of kernels, e.g. 6.12; may be given several times.
+    #[arg(long = "kernel", value_name = "X.Y", conflicts_with = "record")]
+    kernels: Vec<String>,
+    /// Only this machine; may be given several times.
+    #[arg(long = "machine", value_name = "NAME", value_parser = MACHINES.map(|machine| machine.name))]
+    machines: Vec<String>,
+}
+
+impl Choice {
+    /// The machines, each with its series of kernels: those of its own that are asked for, or, if it is named itself,
+    /// all that are.
+    fn parts(&self) -> Vec<(&'static Machine, Vec<&str>)> {
+        let wanted = |machine: &&&Machine| self.machines.is_empty() || self.names(machine);
+        let series = |machine: &&'static Machine| -> Vec<&str> {
+            let own = machine.series.iter().copied();
+            match &self.kernels[..] {
+                [] => own.collect(),
+                kernels if self.names(machine) => kernels.iter().map(String::as_str).collect(),
+                kernels => own.filter(|series| kernels.iter().any(|kernel| kernel == series)).collect(),
+            }
+        };
+        MACHINES.iter().filter(wanted).map(|machine| (*machine, series(machine))).collect()
     }
-    for line in matrix(root, series, install)? {
-        println!("{line}");
+
+    fn names(&self, machine: &Machine) -> bool {
+        self.machines.iter().any(|name| name == machine.name)
+    }
+}
+
+/// What became of the matrix.
+#[derive(Default)]
+pub(crate) struct Matrix {
+    /// A line for each kernel.
+    pub(crate) lines: Vec<String>,
+    /// What was not run, and why.
+    pub(crate) not_run: Vec<String>,
+}
+
+impl Matrix {
+    fn print(&self) {
+        for line in &self.lines {
+            println!("{line}");
+        }
+        for line in &self.not_run {
+            println!("not run: {line}");
+        }
+    }
+}
+
+/// Runs the matrix or a part of it; or only the steps whose names start so, for those who work on it.
+pub(crate) fn run(root: &Path, choice: &Choice, only: Option<&str>, install: bool) -> anyhow::Result<()> {
+    let Some(only) = only else {
+        matrix(root, choice, install)?.print();
+        return Ok(());
+    };
+    for (machine, series) in choice.parts() {
+        let (archive, guest) = prepare(root, machine, install)?;
+        let guest = guest.only(only);
+        series.iter().try_for_each(|series| show(root, machine, series, &archive, &guest))?;
     }
     Ok(())
 }
 
-/// Runs the matrix and keeps what it found, for docs/truth.md.
-pub(crate) fn record(root: &Path, install: bool) -> anyhow::Result<()> {
-    let verdicts = verdicts(root, &[], install)?;
+/// Runs the matrix and keeps what it found, for docs/truth.md. What was found before on machines that were not run stays.
+pub(crate) fn record(root: &Path, choice: &Choice, install: bool) -> anyhow::Result<()> {
+    let (verdicts, not_run) = verdicts(root, choice, install)?;
     let lines = finish(&directory(root), &verdicts)?;
-    let kernels: Vec<_> = verdicts.iter().map(Verdict::recorded).collect();
     let file = root.join("tests/matrix.json");
+    let before = fs::read(&file).with_context(|| file.display().to_string())?;
+    let before: Vec<truth::Kernel> = serde_json::from_slice(&before).with_context(|| file.display().to_string())?;
+    let kernels = truth::merge(before, verdicts.iter().map(Verdict::recorded).collect());
     let text = serde_json::to_string_pretty(&kernels)? + "\n";
     fs::write(&file, text).with_context(|| file.display().to_string())?;
-    for line in lines {
-        println!("{line}");
-    }
+    Matrix { lines, not_run }.print();
     println!("wrote tests/matrix.json; now `cargo xtask codegen`");
     Ok(())
 }
 
 /// Runs the matrix; a line for each kernel, or an error that names those that failed.
-pub(crate) fn matrix(root: &Path, series: &[String], install: bool) -> anyhow::Result<Vec<String>> {
-    finish(&directory(root), &verdicts(root, series, install)?)
+pub(crate) fn matrix(root: &Path, choice: &Choice, install: bool) -> anyhow::Result<Matrix> {
+    let (verdicts, not_run) = verdicts(root, choice, install)?;
+    Ok(Matrix { lines: finish(&directory(root), &verdicts)?, not_run })
 }
 
-fn verdicts(root: &Path, series: &[String], install: bool) -> anyhow::Result<Vec<Verdict>> {
-    let machine = &X86_64;
-    let guest = prepare(root, machine, install)?;
-    let mut verdicts = Vec::new();
-    for series in chosen(machine, series) {
-        let (kernel, messages) = boot(root, machine, series, &guest)?;
-        verdicts.push(judge::judge(root, machine, &kernel, &guest.step_names(), &messages)?);
+fn verdicts(root: &Path, choice: &Choice, install: bool) -> anyhow::Result<(Vec<Verdict>, Vec<String>)> {
+    let (mut verdicts, mut not_run) = (Vec::new(), Vec::new());
+    for (machine, series) in choice.parts() {
+        if series.is_empty() {
+            continue;
+        }
+        match machine_verdicts(root, machine, &series, install) {
+            Ok(of_machine) => verdicts.extend(of_machine),
+            // Without it the others are still worth running; unless it was asked for.
+            Err(error)
+                if machine.cross.is_some()
+                    && !choice.names(machine)
+                    && matches!(error.downcast_ref(), Some(Stop::Cannot(_))) =>
+            {
+                not_run.push(format!("kernels of {}: {error}", machine.name));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(verdicts)
+    Ok((verdicts, not_run))
 }
 
-fn chosen<'a>(machine: &'a Machine, series: &'a [String]) -> Vec<&'a str> {
-    if series.is_empty() { machine.series.to_vec() } else { series.iter().map(String::as_str).collect() }
+fn machine_verdicts(
+    root: &Path,
+    machine: &'static Machine,
+    series: &[&str],
+    install: bool,
+) -> anyhow::Result<Vec<Verdict>> {
+    let (archive, guest) = prepare(root, machine, install)?;
+    let one = |series: &&str| {
+        let (kernel, messages) = boot(root, machine, series, &archive, &guest)?;
+        judge::judge(root, machine, &kernel, &guest.step_names(), &messages)
+    };
+    series.iter().map(one).collect()
 }
 
-fn prepare(root: &Path, machine: &'static Machine, install: bool) -> anyhow::Result<Guest> {
+fn prepare(root: &Path, machine: &'static Machine, install: bool) -> anyhow::Result<(Archive, Guest)> {
+    if machine.cross.is_none() && machine.name != std::env::consts::ARCH {
+        let why = format!("the programs of {} machines are only built on such a host", machine.name);
+        return Err(Stop::Cannot(why).into());
+    }
     tools(machine, install)?;
-    guest::build(root)
+    let archive = Archive::open(machine, &directory(root).join("packages"))?;
+    let guest = guest::build(root, machine, &archive)?;
+    Ok((archive, guest))
 }
 
 /// Prints what a guest's steps printed.
-fn show(root: &Path, machine: &Machine, series: &str, guest: &Guest) -> anyhow::Result<()> {
-    let (kernel, messages) = boot(root, machine, series, guest)?;
+fn show(root: &Path, machine: &Machine, series: &str, archive: &Archive, guest: &Guest) -> anyhow::Result<()> {
+    let (kernel, messages) = boot(root, machine, series, archive, guest)?;
     for message in messages {
         if let Message::Done(Outcome { name, status, stdout, stderr, seconds }) = message {
             println!("== {name} on {}: exit status {status:?} after {seconds:.1} s\n{stdout}{stderr}", kernel.version);
@@ -104,23 +191,40 @@ fn directory(root: &Path) -> PathBuf {
 
 /// Sees to the emulator and what makes disks.
 fn tools(machine: &'static Machine, install: bool) -> anyhow::Result<()> {
-    let needed: Vec<&'static Package> =
+    let mut needed: Vec<&'static Package> =
         std::iter::once(&machine.qemu).chain(&disks::MAKERS).chain(guest::TOOLS).collect();
+    if let Some(cross) = &machine.cross {
+        needed.extend([&cross::RUSTC, &cross.linker, &cross.libc]);
+    }
     let missing = || needed.iter().copied().filter(|one| process::find(one.program).is_none()).collect::<Vec<_>>();
     if !missing().is_empty() && install && preflight::is_root() {
-        debian::install(&missing())?;
+        // Without a network what is missing is named.
+        match debian::install(&missing()) {
+            Err(error) if !error.is::<Stop>() => eprintln!("xtask: {error:#}"),
+            done => done?,
+        }
     }
     let missing = missing();
     if missing.is_empty() {
         return Ok(());
     }
     let names = debian::names(&missing);
-    Err(Stop::Cannot(format!("the virtual machines need {names}: as root, `apt-get install {names}`")).into())
+    Err(Stop::Cannot(format!(
+        "the virtual machines of {} need {names}: as root, `apt-get install {names}`",
+        machine.name
+    ))
+    .into())
 }
 
 /// Boots one kernel; what the guest reported.
-fn boot(root: &Path, machine: &Machine, series: &str, guest: &Guest) -> anyhow::Result<(Kernel, Vec<Message>)> {
-    let kernel = Kernel::newest(machine, series, &directory(root).join("kernels"))?;
+fn boot(
+    root: &Path,
+    machine: &Machine,
+    series: &str,
+    archive: &Archive,
+    guest: &Guest,
+) -> anyhow::Result<(Kernel, Vec<Message>)> {
+    let kernel = Kernel::newest(machine, series, archive)?;
     let directory = directory(root).join(format!("{}-{}", kernel.version, machine.name));
     // Of an earlier run, whose results are not this one's.
     let _ = fs::remove_dir_all(&directory);

@@ -140,7 +140,9 @@ impl Scratch {
 
     /// Makes a file of so many bytes, none of them a hole.
     pub(crate) fn file(&self, name: &str, bytes: usize) -> Result<String> {
-        let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap_or_default() | 1).collect();
+        let pattern: Vec<u8> = (0..251).map(|i| i | 1).collect();
+        let mut content = pattern.repeat(bytes / pattern.len() + 1);
+        content.truncate(bytes);
         self.text(name, content)
     }
 

@@ -41,6 +41,22 @@ const INTRO: &str = "# The truth, beside the textbook\n\n\
     reflinks on XFS, all other files on ext4.\n\n\
     Made by `cargo xtask codegen` from `tests/matrix.json`, which `cargo xtask vm --record` writes.\n\n";
 
+impl Kernel {
+    fn machine(&self) -> &str {
+        self.kernel.split_once(' ').map_or("", |(_, machine)| machine)
+    }
+}
+
+/// What was found before, with all kernels of the machines that were run now replaced.
+pub(crate) fn merge(before: Vec<Kernel>, now: Vec<Kernel>) -> Vec<Kernel> {
+    let ran = |kernel: &Kernel| now.iter().any(|one| one.machine() == kernel.machine());
+    let mut kernels: Vec<_> = before.into_iter().filter(|kernel| !ran(kernel)).collect();
+    kernels.extend(now);
+    // The rows are in the order of the first one's.
+    kernels.sort_by_key(|kernel| kernel.machine() != "x86_64");
+    kernels
+}
+
 /// The page.
 pub(super) fn markdown() -> String {
     let kernels: Vec<Kernel> = serde_json::from_str(RECORDED).unwrap_or_default();
@@ -104,6 +120,18 @@ mod tests {
         let kernel = |kernel: &str, row| Kernel { kernel: kernel.to_owned(), rows: vec![row] };
         let text = page(&[kernel("a", row(Some(15), Some(false))), kernel("b", row(None, None))]);
         assert!(text.ends_with("| `read:file:user` | 1 | 1 | 1.50 (differs) | not here | - |\n"), "{text}");
+    }
+
+    #[test]
+    fn kernels_of_machines_that_did_not_run_stay() {
+        let kernel = |name: &str| Kernel { kernel: name.to_owned(), rows: Vec::new() };
+        let merged = |before: &[&str], now: &[&str]| -> Vec<String> {
+            let of = |names: &[&str]| names.iter().map(|name| kernel(name)).collect();
+            merge(of(before), of(now)).into_iter().map(|one| one.kernel).collect()
+        };
+        let before = ["6.12.1 x86_64", "6.1.1 x86_64", "6.12.1 aarch64"];
+        assert_eq!(merged(&before, &["6.12.2 aarch64"]), ["6.12.1 x86_64", "6.1.1 x86_64", "6.12.2 aarch64"]);
+        assert_eq!(merged(&before, &["6.12.2 x86_64"]), ["6.12.2 x86_64", "6.12.1 aarch64"]);
     }
 
     #[test]

@@ -20,6 +20,25 @@ pub(crate) fn strip<W: std::io::Write>(
     libraries(program)?.iter().try_for_each(|library| archive.copy(library, library))
 }
 
+/// Puts a program of ours that needs no library onto the disk.
+pub(crate) fn place(program: &Path, at: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(at.parent().context("a file has a directory")?)?;
+    fs::copy(program, at).with_context(|| program.display().to_string())?;
+    Ok(())
+}
+
+/// Adds a file that is several programs, depending on the name that it is started by.
+pub(crate) fn add_all_in_one<W: std::io::Write>(
+    archive: &mut Initramfs<W>,
+    file: &Path,
+    names: &[&str],
+) -> anyhow::Result<()> {
+    let place = Path::new("/usr/bin").join(file.file_name().context("a file's name")?);
+    archive.copy(file, &place)?;
+    let target = place.to_str().context("a path of UTF-8")?;
+    names.iter().try_for_each(|name| archive.link(&Path::new("/usr/bin").join(name), target))
+}
+
 /// Adds a program of the host by its name, and the libraries that it needs.
 pub(crate) fn add<W: std::io::Write>(archive: &mut Initramfs<W>, name: &str) -> anyhow::Result<()> {
     let program = process::find(name).with_context(|| format!("no program {name} on this machine"))?;

@@ -67,9 +67,10 @@ fn call_of(task: At, regs: Known, returned: i64) -> Option<(u8, bool)> {
     if returned < 0 {
         return None;
     }
-    // rt_sigreturn leaves -1, which no table has.
-    let number = regs.load::<u64>(offset!(regs_number));
-    if number >= CALLS.len() as u64 {
+    // rt_sigreturn leaves -1, which no table has. 32 bits are all that the kernel looks at (do_syscall_64,
+    // arch/x86/entry/common.c, v6.1) or has (pt_regs, arch/arm64/include/asm/ptrace.h, v6.1).
+    let number = regs.load::<u32>(offset!(regs_number));
+    if number >= CALLS.len() as u32 {
         return None;
     }
     let native = maps::entry(&CALLS, number as usize);

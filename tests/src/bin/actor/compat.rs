@@ -1,11 +1,11 @@
-//! 32-bit system calls (int 0x80), whose numbers and structures are others.
+//! 32-bit system calls, whose numbers and structures are others: int 0x80 on x86-64, programs for 32-bit ARM on aarch64.
 
 use crate::Scenario;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("compat", x86::compat)];
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[];
+#[cfg(target_arch = "aarch64")]
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[("compat", arm::compat)];
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -99,6 +99,110 @@ mod x86 {
         // 20 is getpid here and writev for 64-bit callers; 146 is writev here and sched_get_priority_max there.
         ensure!(int80(&mut s, 20, [tx, vector, 3, 0, 0]) > 0, "getpid");
         s.returns(99, 146, &[libc::SCHED_FIFO as usize, vector as usize, 3])?;
+        s.end()
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+    use anyhow::ensure;
+    use zc_tests::script::{FORK, Script, arg, raw};
+
+    use crate::{open, signals};
+
+    /// Where the program below lies, its headers first.
+    const BASE: u32 = 0x1_0000;
+    const HEADERS: u32 = 52 + 32;
+
+    /// write(fd, stack, bytes), and exit with 0 if it wrote them all. A32 instructions.
+    fn write(fd: u32, bytes: u32) -> Vec<u32> {
+        let call = [
+            0xe1a0_100d,         // mov r1, sp
+            0xe3a0_2000 | bytes, // mov r2, #bytes
+            0xe3a0_0000 | fd,    // mov r0, #fd
+            0xe3a0_7004,         // mov r7, #4
+        ];
+        [&call[..], &end(bytes)].concat()
+    }
+
+    /// writev(fd, {stack, bytes}, 1), and the same: a vector of 32-bit words.
+    fn writev(fd: u32, bytes: u32) -> Vec<u32> {
+        let call = [
+            0xe24d_d040,         // sub sp, sp, #64
+            0xe3a0_2000 | bytes, // mov r2, #bytes
+            0xe58d_d020,         // str sp, [sp, #32]
+            0xe58d_2024,         // str r2, [sp, #36]
+            0xe28d_1020,         // add r1, sp, #32
+            0xe3a0_2001,         // mov r2, #1
+            0xe3a0_0000 | fd,    // mov r0, #fd
+            0xe3a0_7092,         // mov r7, #146
+        ];
+        [&call[..], &end(bytes)].concat()
+    }
+
+    fn end(bytes: u32) -> [u32; 4] {
+        [
+            0xef00_0000,         // svc #0
+            0xe240_0000 | bytes, // sub r0, r0, #bytes
+            0xe3a0_7001,         // mov r7, #1
+            0xef00_0000,         // svc #0
+        ]
+    }
+
+    /// An ELF file for 32-bit ARM (machine 40, EABI 5) of one segment that holds all of it.
+    fn program(code: &[u32]) -> Vec<u8> {
+        let size = HEADERS + 4 * code.len() as u32;
+        let ident = [0x464c_457f, 0x0001_0101, 0, 0];
+        let header = [40 << 16 | 2, 1, BASE + HEADERS, 52, 0, 0x0500_0000, 32 << 16 | 52, 1, 0];
+        let segment = [1, 0, BASE, BASE, size, size, 5, 0x1000];
+        let words = ident.iter().chain(&header).chain(&segment).chain(code);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The program in memory, open for reading: what is open for writing can't be executed.
+    fn file(program: &[u8]) -> anyhow::Result<File> {
+        // SAFETY: the name ends in NUL; the descriptor is new.
+        let mut file = unsafe {
+            let fd = libc::memfd_create(c"compat".as_ptr(), 0);
+            ensure!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
+            File::from_raw_fd(fd)
+        };
+        file.write_all(program)?;
+        Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?)
+    }
+
+    /// Children that become 32-bit programs. For 64-bit callers 4 is io_getevents, and 146
+    /// setuid.
+    pub(super) fn compat(_: &[String]) -> anyhow::Result<()> {
+        let null = open::device("/dev/null")?;
+        // Not closed by exec.
+        let fd = null.as_raw_fd();
+        // SAFETY: no memory is involved.
+        ensure!(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } == 0, "fcntl");
+        let fd = fd.cast_unsigned();
+        let files = [file(&program(&write(fd, 5)))?, file(&program(&writev(fd, 7)))?];
+        let none = [0_usize];
+        let arguments = [c"compat".as_ptr() as usize, 0];
+        let mut s = Script::default();
+        s.note("children", files.len());
+        // The end of execveat, and the write.
+        s.note("child_calls", 2_u64);
+        s.note("child_bytes", 5_u64 + 7);
+        s.begin()?;
+        for file in &files {
+            let pid = s.call(FORK.0, FORK.1)?;
+            if pid == 0 {
+                let (path, flags) = (c"".as_ptr() as usize, libc::AT_EMPTY_PATH as usize);
+                let (arguments, none) = (arguments.as_ptr() as usize, none.as_ptr() as usize);
+                let _ = raw(libc::SYS_execveat, &[arg(file.as_raw_fd()), path, arguments, none, flags]);
+                let _ = raw(libc::SYS_exit_group, &[1]);
+            }
+            signals::reap(&mut s, pid)?;
+        }
         s.end()
     }
 }

@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, ensure};
-use libc::{SYS_exit_group, SYS_fork, SYS_wait4, SYS_write};
+use libc::{SYS_exit_group, SYS_wait4, SYS_write};
 use zc_tests::memory::address_mut;
-use zc_tests::script::{Script, arg, raw};
+use zc_tests::script::{Script, arg, fork, raw};
 
 use crate::{Scenario, open};
 
@@ -104,7 +104,7 @@ fn tree(_: &[String]) -> anyhow::Result<()> {
     s.begin()?;
     write(null, 1)?;
     s.expect(NULL, 1, 1);
-    let child = raw(SYS_fork, &[])?;
+    let child = fork()?;
     if child == 0 {
         exit_with(&descend(null, 3, 10));
     }
@@ -118,7 +118,7 @@ fn tree(_: &[String]) -> anyhow::Result<()> {
 
 fn descend(null: usize, generations: usize, bytes: usize) -> anyhow::Result<()> {
     write(null, bytes)?;
-    if generations > 1 && raw(SYS_fork, &[])? == 0 {
+    if generations > 1 && fork()? == 0 {
         // The parent may or may not be gone by now.
         exit_with(&descend(null, generations - 1, bytes * 10));
     }
@@ -156,7 +156,7 @@ fn renamed(_: &[String]) -> anyhow::Result<()> {
     s.stop()?;
     rename(format!("zcb{pid}").as_bytes())?;
     write(null, 50)?;
-    let child = raw(SYS_fork, &[])?;
+    let child = fork()?;
     if child == 0 {
         exit_with(&write(null, 7));
     }
@@ -183,7 +183,7 @@ fn pid_reuse_exec(arguments: &[String]) -> anyhow::Result<()> {
     let program = arguments.first().context("a program")?;
     let mut s = Script::default();
     s.begin()?;
-    let first = raw(SYS_fork, &[])?;
+    let first = fork()?;
     if first == 0 {
         exit(0);
     }
@@ -209,7 +209,7 @@ fn pid_reuse(arguments: &[String]) -> anyhow::Result<()> {
     let null = arg(null.as_raw_fd());
     let mut s = Script::default();
     s.begin()?;
-    let first = raw(SYS_fork, &[])?;
+    let first = fork()?;
     if first == 0 {
         exit_with(&write(null, 10));
     }
@@ -233,7 +233,7 @@ fn clone_parent(_: &[String]) -> anyhow::Result<()> {
     let null = arg(null.as_raw_fd());
     let mut s = Script::default();
     s.begin()?;
-    let middle = raw(SYS_fork, &[])?;
+    let middle = fork()?;
     if middle == 0 {
         let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as usize;
         match raw(libc::SYS_clone, &[flags, 0, 0, 0, 0]) {

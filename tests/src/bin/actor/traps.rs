@@ -196,7 +196,7 @@ fn swapped(replacement: Option<&OwnedFd>) -> anyhow::Result<()> {
     s.expect("read:other:user", looks, looked_at);
     match replacement {
         None => s.returns(0, libc::SYS_close, &[arg(rx)])?,
-        Some(other) => s.returns(rx as usize, libc::SYS_dup2, &[arg(other.as_raw_fd()), arg(rx)])?,
+        Some(other) => s.returns(rx as usize, libc::SYS_dup3, &[arg(other.as_raw_fd()), arg(rx), 0])?,
     }
     s.moves("write:user:pipe", 77, SYS_write, &[arg(writer.as_raw_fd()), mine.at(0), 77])?;
     let read = thread.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context as _, ensure};
 use libc::{SYS_read, SYS_recvfrom, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_write};
 use zc_tests::memory::{Memory, PAGE, address, address_mut, iovec};
-use zc_tests::script::{Script, arg, raw};
+use zc_tests::script::{Script, arg, fork, raw};
 
 use crate::{Scenario, open};
 
@@ -33,7 +33,7 @@ fn wide_crowd(arguments: &[String]) -> anyhow::Result<()> {
     let children: usize = arguments.get(1).context("a number of children")?.parse()?;
     let mut s = Script::default();
     for _ in 0..children {
-        let child = raw(libc::SYS_fork, &[])?;
+        let child = fork()?;
         if child == 0 {
             let status = usize::from(ends.use_all(&mut s).is_err());
             let _ = raw(libc::SYS_exit_group, &[status]);
