@@ -15,7 +15,7 @@ use crate::slots;
 pub const LEAVE_OUT: u64 = 0;
 /// The running thread has a ledger.
 pub const COUNT: u64 = 1;
-/// It can't have one now (no memory, or its storage is locked): the scratch ledger is to be used, and moved.
+/// It can't have one now (no memory, its storage is locked, or it exits and was folded): the scratch ledger is to be used, and moved.
 pub const COUNT_AND_MOVE: u64 = 2;
 
 /// Calls after which a thread that found its slot taken tries again.
@@ -34,6 +34,9 @@ pub extern "C" fn prepare(stack: u64) -> u64 {
         return COUNT_AND_MOVE;
     }
     let Some(thread) = THREADS.get_or_create(task) else { return COUNT_AND_MOVE };
+    if thread.folded != 0 {
+        return COUNT_AND_MOVE;
+    }
     if thread.identity.id == 0 {
         identity::set_parent(thread, identity::parent_of(task.at()));
         thread.identity.id = new_id();
@@ -46,10 +49,12 @@ pub extern "C" fn prepare(stack: u64) -> u64 {
     COUNT
 }
 
-/// Where the running thread counts: its slot, its storage, or if it has neither the CPU's scratch ledger.
+/// Where the running thread counts: its slot, its storage, or if it has neither the CPU's scratch ledger. So if what it
+/// has was folded: a thread completes io_uring requests until the very end of its exit (exit_task_work, kernel/exit.c,
+/// v6.1 to v6.18), and its slot may be another's by then.
 #[inline(always)]
 pub fn ledger_of(task: Task) -> Option<&'static mut ThreadLedger> {
-    match THREADS.get(task) {
+    match THREADS.get(task).filter(|thread| thread.folded == 0) {
         Some(thread) => Some(slots::located(thread)),
         None => scratch(),
     }

@@ -329,7 +329,8 @@ pub fn complete(address: u64) {
     let buffer = request.address_of_buffer(way);
     let operation = request.operation(way, endpoint::of_file(request.at.load(offset!(request_file))));
     let bytes = bytes as u64;
-    let thread = THREADS.get(task).filter(|thread| thread.identity.id != 0 && request.is_of(task));
+    let counts = |thread: &&mut ThreadLedger| thread.identity.id != 0 && thread.folded == 0 && request.is_of(task);
+    let thread = THREADS.get(task).filter(counts);
     let Some(thread) = thread else {
         complete_elsewhere(address, operation.0, buffer, bytes);
         return;
