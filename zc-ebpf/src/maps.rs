@@ -23,8 +23,9 @@ const GONE_PROCESSES: usize = 16_384;
 const DIRTY_INODES: usize = 16_384;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
-/// Requests in flight, of io_uring or AIO, of which something is noted.
-const REQUESTS_NOTED: usize = 65_536;
+/// Requests in flight, of io_uring or AIO, of which something is noted. The oldest notes go first: some are of requests
+/// that never complete, or complete without a word.
+const REQUESTS_NOTED: usize = 32_768;
 /// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
 const RING: usize = 4 << 20;
 
@@ -108,16 +109,15 @@ pub static NOTE: PerCpuArray<Noted, 1> = PerCpuArray::new();
 
 /// What is noted of io_uring requests in flight, by the request's address.
 #[btf_map]
-pub static REQUESTS: HashMap<u64, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static REQUESTS: LruHashMap<u64, Noted, REQUESTS_NOTED> = LruHashMap::new();
 
 /// What is noted of AIO requests in flight.
 #[btf_map]
-pub static AIO: HashMap<AioKey, Noted, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static AIO: LruHashMap<AioKey, Noted, REQUESTS_NOTED> = LruHashMap::new();
 
 /// Multishot requests of io_uring that may complete again.
 #[btf_map]
-pub static MULTISHOTS: HashMap<MultishotKey, Multishot, REQUESTS_NOTED, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+pub static MULTISHOTS: LruHashMap<MultishotKey, Multishot, REQUESTS_NOTED> = LruHashMap::new();
 
 /// Host-wide: what found no room anywhere else.
 #[btf_map]

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::process::until;
 
 /// Our programs' names, as far as the kernel keeps them (BPF_OBJ_NAME_LEN is 16, with a NUL).
-const NAMES: [&[u8]; 8] = [
+const NAMES: [&[u8]; 16] = [
     b"sys_exit",
     b"sched_process_e",
     b"sched_process_f",
@@ -20,6 +20,14 @@ const NAMES: [&[u8]; 8] = [
     b"page_fault_user",
     b"block_bio_queue",
     b"writeback_dirty",
+    b"io_uring_comple",
+    b"io_uring_overfl",
+    b"io_uring_submit",
+    b"audit_rcx",
+    b"audit_rdx",
+    b"audit_sum",
+    b"audit_iter_rcx",
+    b"audit_iter_rdx",
 ];
 
 /// bpf(2)'s commands (include/uapi/linux/bpf.h, v6.1).

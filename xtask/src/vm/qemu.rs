@@ -75,7 +75,7 @@ fn command(machine: &Machine, kernel: &Kernel, disks: &[(&Disk, PathBuf)], files
         .arg(kernel.image())
         .arg("-initrd")
         .arg(&files.initramfs)
-        .args(["-append", &format!("console={} panic=-1 oops=panic loglevel=4", machine.console)])
+        .args(["-append", &format!("console={} panic=-1 oops=panic loglevel=5", machine.console)])
         .arg("-serial")
         .arg(format!("file:{}", files.serial.display()))
         .args(["-device", "virtio-serial-pci", "-chardev"])

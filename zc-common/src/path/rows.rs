@@ -103,7 +103,7 @@ pub const ROWS: &[Row] = &[
     // mmap: what the calls asked for. What is faulted in, page faults tell.
     Row {
         inactive: Some(
-            "counts bytes faulted in, which needs the page-fault probes that this build lacks; what mmap calls asked for is in the profile's mmap field",
+            "counts bytes faulted in, which needs the probe `mapping` that this build lacks; what mmap calls asked for is in the profile's mmap field",
         ),
         ..row(Mmap, File, Mapping, &[]).when(Condition::Asked).textbook(MMAP)
     },

@@ -64,7 +64,11 @@ extern "C" fn on_submitted(index: u32, walk: *mut Walk) -> i64 {
         read_user::<u64>(walk.at + index * 8)
     };
     let Some(iocb) = iocb else { return 1 };
-    let Some(noted) = look_at(iocb, walk.compat) else { return 0 };
+    let Some(noted) = look_at(iocb, walk.compat) else {
+        // One at the same address may have been left by a process that ended.
+        let _ = AIO.remove(&AioKey::new(iocb));
+        return 0;
+    };
     let _ = AIO.insert(&AioKey::new(iocb), noted, 0);
     0
 }

@@ -388,13 +388,20 @@ fn count(request: Request, way: u8, noted: Option<&Noted>) {
             let near = selected(owner, request.ring(), noted, request.at.load(offset!(request_cqe_flags)));
             owner.piece(operation, near, bytes);
         }
-        Some(noted) => vector(owner, operation, noted, bytes),
-        None if way & VECTOR == 0 && request.flags() & BUFFER_SELECT == 0 => {
+        // A note may be of an earlier request at the same address, which completed without a word.
+        _ if !is_vector(request, way) && request.flags() & BUFFER_SELECT == 0 => {
             owner.buffer(operation, request.address_of_buffer(way), bytes);
         }
+        Some(noted) => vector(owner, operation, noted, bytes),
         // There was no room for a note, and what the address points to may have changed.
         None => owner.piece(operation, CODE_UNKNOWN, bytes),
     }
+}
+
+/// Whether a request's address is that of a vector, or of a message with one, of which there is a note.
+#[inline(always)]
+fn is_vector(request: Request, way: u8) -> bool {
+    way & VECTOR != 0 || way & SOCKET != 0 && request.sr_flags() & VECTORIZED != 0
 }
 
 /// What a receive's flags make of it: a peek, or less than the message's bytes, or nothing.
@@ -539,8 +546,7 @@ pub fn submit(address: u64) {
     let request = Request::new(address);
     let way = request.way();
     let flags = request.flags();
-    let vectorized = way & (SOCKET | VECTOR) == SOCKET && request.sr_flags() & VECTORIZED != 0;
-    if vectorized || way & (VECTOR | BETWEEN) != 0 || flags & (BUFFER_SELECT | CQE_SKIP) != 0 {
+    if is_vector(request, way) || way & BETWEEN != 0 || flags & (BUFFER_SELECT | CQE_SKIP) != 0 {
         note_request(address, u64::from(way), u64::from(flags));
     }
 }

@@ -51,6 +51,7 @@ impl Agent {
     ) -> Result<Self, LoadError> {
         let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers, without })?;
         catalogue.sees = tracer.probes().iter().filter(|probe| probe.attached).map(|probe| probe.name).collect();
+        catalogue.without_probes();
         let agent = Self {
             catalogue,
             probes: tracer.probes().to_vec(),
@@ -80,8 +81,8 @@ impl Agent {
         let taken = Instant::now();
         // Events first: a process that they announce is in the reading, or has exited.
         ledger.apply_events(tracer.events());
-        let summed = ledger.apply(tracer.read()?, taken, &Procfs);
-        tracer.remove_shared(&summed)?;
+        let last = ledger.apply(tracer.read()?, taken, &Procfs);
+        ledger.close(tracer.take_shared(&last)?);
         Ok(ledger.snapshot(taken, taken.elapsed()))
     }
 

@@ -39,6 +39,9 @@ const PROGRAMS: [&str; 5] = ["audit_rcx", "audit_rdx", "audit_sum", "audit_iter_
 /// Why the audit can't be had here.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
+    /// Another processor.
+    #[error("no audit here: only the copy routines of x86-64's kernels are known; `cargo xtask vm` audits those")]
+    Architecture,
     /// The processor's copies are inlined.
     #[error(
         "no audit here: {0}, so that the kernel's copies are no calls of one routine; `cargo xtask vm` audits in a virtual machine"
@@ -100,7 +103,7 @@ impl Audit {
     /// If this processor or kernel can't be audited.
     pub fn load() -> Result<Self, AuditError> {
         if cfg!(not(target_arch = "x86_64")) {
-            return Err(AuditError::Inlined("only x86-64's routines are known"));
+            return Err(AuditError::Architecture);
         }
         // X86_FEATURE_FSRM (arch/x86/include/asm/uaccess_64.h, v6.4 on): copy_user_generic is one instruction then.
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h, v6.1.
-const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -52,8 +52,8 @@ pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<File> {
     bpf(BPF_ITER_CREATE, &mut attributes).map(|fd| File::from(owned(fd)))
 }
 
-/// Takes one element out of a map; that it is not there is no error.
-pub(super) fn delete<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+/// Takes an element out of a hash map (from v5.14 on); `None` if it is not there. `value` is what the kernel writes over.
+pub(super) fn take<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, mut value: V) -> io::Result<Option<V>> {
     #[repr(C)]
     struct Attributes {
         map: u64,
@@ -61,11 +61,16 @@ pub(super) fn delete<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
         value: u64,
         flags: u64,
     }
-    let mut attributes =
-        Attributes { map: map.as_raw_fd() as u64, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
-    match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-        _ => Ok(()),
+    let mut attributes = Attributes {
+        map: map.as_raw_fd() as u64,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(value)),
     }
 }
 

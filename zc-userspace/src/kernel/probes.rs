@@ -83,7 +83,7 @@ pub const FAULTS: &str = "faults";
 /// The family of disk I/O.
 pub const BLOCK: &str = "block";
 /// The family of io_uring.
-const IO_URING: &str = "io_uring";
+pub const IO_URING: &str = "io_uring";
 
 /// Whether the probe with this name can be left out.
 #[must_use]

@@ -4,6 +4,7 @@
 //! the ledgers' ids; the kernel marks a ledger as folded only after its copy is in the map of exited threads.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -135,6 +136,12 @@ pub(super) fn ended(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Usage)>> 
     bpf::read_hash(map, Batch::Take, Usage::default())
 }
 
+/// Takes cells of the shared ledger out of it: what is in them at that very moment.
+pub(super) fn take_shared(map: BorrowedFd<'_>, keys: &[SharedKey]) -> io::Result<Vec<(SharedKey, Cell)>> {
+    let taken = keys.iter().map(|key| Ok(bpf::take(map, key, Cell::default())?.map(|cell| (*key, cell))));
+    taken.filter_map(Result::transpose).collect()
+}
+
 /// Reads the shared ledger.
 pub(super) fn shared(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Cell)>> {
     bpf::read_hash(map, Batch::Copy, Cell::default())
@@ -192,7 +199,9 @@ fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
 /// The disks' names, up to the first place that none has taken.
 pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
     let taken = disks.take_while(|disk| disk.device != 0);
-    taken.map(|disk| String::from_utf8_lossy(&disk.name).trim_end_matches('\0').to_owned()).collect()
+    // What lies behind the NUL is whatever was there.
+    let name = |disk: Disk| CStr::from_bytes_until_nul(&disk.name).map(|name| name.to_string_lossy().into_owned());
+    taken.map(|disk| name(disk).unwrap_or_default()).collect()
 }
 
 /// Sums the fallbacks of all CPUs.

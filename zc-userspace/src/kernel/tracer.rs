@@ -9,7 +9,7 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
-use zc_common::record::{Disk, Fallback, SharedKey};
+use zc_common::record::{Cell, Disk, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
@@ -232,13 +232,12 @@ impl Tracer {
         TRACEPOINTS.iter().map(|(name, _)| name).chain(optional).filter_map(|name| of(name)).collect()
     }
 
-    /// Removes cells of the shared ledger that are summed for good.
+    /// Takes cells out of the shared ledger, with what is in them by now.
     ///
     /// # Errors
     /// If the kernel refuses, for which no cause is known.
-    pub fn remove_shared(&self, keys: &[SharedKey]) -> std::io::Result<()> {
-        let map = self.fd("SHARED")?.fd().as_fd();
-        keys.iter().try_for_each(|key| bpf::delete(map, key))
+    pub fn take_shared(&self, keys: &[SharedKey]) -> std::io::Result<Vec<(SharedKey, Cell)>> {
+        read::take_shared(self.fd("SHARED")?.fd().as_fd(), keys)
     }
 
     /// Takes the lifecycle events that wait.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zc_common::record::{CELL_CALLS, FLAG_GROUP_DEAD, Identity, SharedKey};
+use zc_common::record::{CELL_CALLS, Cell, FLAG_GROUP_DEAD, Identity, SharedKey};
 
 use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
@@ -140,9 +140,9 @@ impl Ledger {
         }
     }
 
-    /// Sums a reading in. `now` is when it was taken. Returns the keys of the shared ledger that are summed for good and
-    /// must be removed there.
-    #[must_use = "the keys must be removed from the shared ledger"]
+    /// Sums a reading in. `now` is when it was taken. Returns the keys of the shared ledger whose processes have exited:
+    /// they must be taken out of it, and what was there given to [`Self::close`].
+    #[must_use = "the cells must be taken out of the shared ledger"]
     pub fn apply(&mut self, reading: Reading, now: Instant, lookup: &dyn Lookup) -> Vec<SharedKey> {
         for entry in self.entries.values_mut() {
             entry.threads.values_mut().for_each(|thread| thread.present = false);
@@ -222,14 +222,11 @@ impl Ledger {
     /// Brings every process's totals up to date, hands what is new to its group, and forgets what exited long ago.
     fn settle(&mut self, now: Instant) -> Vec<SharedKey> {
         let Self { settings, entries, groups, .. } = self;
-        let mut summed = Vec::new();
+        let mut last = Vec::new();
         entries.retain(|_, entry| {
             let exited = entry.has_exited();
-            if exited && !entry.shared_keys.is_empty() {
-                // Nobody counts there any more.
-                let shared = std::mem::take(&mut entry.shared);
-                entry.exited.add(&shared);
-                summed.append(&mut entry.shared_keys);
+            if exited {
+                last.extend(&entry.shared_keys);
             }
             let total = entry.total();
             let more = total.since(&entry.process.counters);
@@ -243,14 +240,29 @@ impl Ledger {
                 process.exited_at = if exited { process.exited_at.or(Some(now)) } else { None };
             }
             let age = entry.process.exited_at.map(|then| now.duration_since(then));
-            !matches!((age, settings.retain), (Some(age), Some(retain)) if age > retain)
+            let is_old = matches!((age, settings.retain), (Some(age), Some(retain)) if age > retain);
+            // One whose last cells are still to be taken stays until the next reading.
+            !is_old || !entry.shared_keys.is_empty()
         });
         self.forget_the_oldest();
         if self.cgroups.len() > MAX_EXITED {
             let used: HashSet<u64> = self.entries.values().map(|entry| entry.cgroup_id).collect();
             self.cgroups.retain(|id, _| used.contains(id));
         }
-        summed
+        last
+    }
+
+    /// Sums in cells of the shared ledger that were taken out of it since their processes have exited. Each has at least
+    /// what the reading before had: writeback and requests in flight count on for a process that is gone.
+    pub fn close(&mut self, taken: Vec<(SharedKey, Cell)>) {
+        for (key, cell) in taken {
+            let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
+            let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u8::try_from(key.cell)) else { continue };
+            match number {
+                CELL_CALLS => entry.exited.system_calls += cell.operations,
+                _ => entry.exited.add_cell(number, cell),
+            }
+        }
     }
 
     /// Keeps exited processes within their number; their groups' totals stay.
@@ -401,7 +413,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, Cell, THREAD_CELLS, ThreadCells, Usage};
+    use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, THREAD_CELLS, ThreadCells, Usage};
 
     use super::*;
 
@@ -480,8 +492,10 @@ mod tests {
         let dead = Reading { shared: shared(150), ..read(vec![], vec![last]) };
         assert_eq!(ledger.apply(dead, now, &Nobody), [key]);
         assert_eq!(bytes(&ledger, 7), 160);
+        // What came between the reading and the taking is in.
+        ledger.close(vec![(key, Cell { operations: 2, bytes: 170 })]);
         assert_eq!(ledger.apply(read(vec![], vec![]), now, &Nobody), []);
-        assert_eq!(bytes(&ledger, 7), 160);
+        assert_eq!(bytes(&ledger, 7), 180);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use zc_common::hop::{Direction, Hop, Mover};
 use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
 use zc_common::record::{Cell, FIRST_ROW_CELL};
 
+use crate::kernel::IO_URING;
 use crate::ledger::Counters;
 
 /// The rows that classification and model use: the catalogue proper, or a test's mutation of it.
@@ -62,6 +63,19 @@ impl Catalogue {
     #[must_use]
     pub fn of(rows: Vec<Row>) -> Self {
         Self { rows, sees: BTreeSet::new() }
+    }
+
+    /// Marks the rows that nothing counts on, since their probe is not attached.
+    pub fn without_probes(&mut self) {
+        use Mechanism::{IoUring, IoUringFixed, IoUringZerocopy};
+        if self.sees.contains(IO_URING) {
+            return;
+        }
+        for row in &mut self.rows {
+            if matches!(row.mechanism, IoUring | IoUringFixed | IoUringZerocopy) {
+                row.inactive = Some("needs the probe io_uring, which is not attached: `zcprof probes` says why");
+            }
+        }
     }
 
     /// The rows.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zc_common::hop::Direction;
-use zc_common::path::{Endpoint, PathId};
+use zc_common::path::{Endpoint, Mechanism, PathId};
 use zc_common::record::{CELL_CACHE_FILLS, CELL_FAULTS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE};
 
 use super::hops::{Catalogue, PathTotals};
@@ -295,7 +295,9 @@ pub fn profile(
         in_kernel: copied_in(Direction::InKernel),
     };
     let seen = |probe: &str, figure: u64| catalogue.sees.contains(probe).then_some(figure);
-    let requested = paths.iter().filter(|(id, _)| id.source == Endpoint::File).map(|(_, totals)| totals.bytes).sum();
+    // A reflink shares blocks and asks nothing of the cache.
+    let is_cached = |id: &PathId| id.source == Endpoint::File && id.mechanism != Mechanism::Reflink;
+    let requested = paths.iter().filter(|(id, _)| is_cached(id)).map(|(_, totals)| totals.bytes).sum();
     let unclassified = counters.unclassified();
     let asked = catalogue.mmap_asked(counters);
     let mut by_path: Vec<_> = paths.iter().map(|(id, totals)| PathProfile::of(*id, totals)).collect();

@@ -148,6 +148,7 @@ fn one(agent: &Agent, plan: &Plan, workload: &Workload, audit: &Mutex<Option<Aud
         Ok((outcome, counted, audited)) => {
             let row = compare::row(agent.catalogue(), workload, &outcome, &counted);
             match audited {
+                Some(_) if workload.escapes_the_audit() => compare::not_audited(row),
                 Some(audited) => compare::audited(agent.catalogue(), row, &counted, audited),
                 None => row,
             }

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use zc_common::path::Condition;
+use zc_common::path::{Condition, Mechanism};
 
 mod aio;
 mod calls;
@@ -216,6 +216,12 @@ impl Workload {
 
     fn is_out_of_memory(&self) -> bool {
         self.source.is_memory()
+    }
+
+    /// Whether copies are made that the audit can't see.
+    #[must_use]
+    pub fn escapes_the_audit(&self) -> bool {
+        self.id.starts_with(Mechanism::IoUringZerocopy.name())
     }
 
     /// `id[@condition][+variant]`; the conditions always and asked are not said.
