@@ -18,7 +18,7 @@ macro_rules! scenarios {
 
 scenarios! {
     uring_failed, uring_hostile, uring_vector, uring_multishot, uring_multishot_message, uring_overflow, uring_skip,
-    uring_unregistered, uring_thread,
+    uring_skipped_link, uring_unregistered, uring_thread,
 }
 
 /// A process that is killed with requests in flight takes no other process's bytes with it, and its own are kept.

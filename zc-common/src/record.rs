@@ -44,7 +44,7 @@ pub const DISKS: usize = 4;
 pub struct Disk {
     /// 1 + its number (major << 20 | minor); 0 if none has this place yet.
     pub device: u64,
-    /// Its name, NUL-padded.
+    /// Its name, up to the first NUL.
     pub name: [u8; 32],
 }
 

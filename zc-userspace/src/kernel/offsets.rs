@@ -27,7 +27,8 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         SEQUENCE_AT_UNLOCK
     };
     let registers = registers(btf)?;
-    let uring = |structure, field| btf.offset(structure, field).unwrap_or(0);
+    // Of optional probes, which are not attached where these are lacking.
+    let of_probe = |structure, field| btf.offset(structure, field).unwrap_or(0);
     Ok(Offsets {
         regs_number: registers.number,
         regs_arguments: registers.arguments,
@@ -94,86 +95,124 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         vma_file: need("vm_area_struct", "vm_file")?,
         binprm_filename: need("linux_binprm", "filename")?,
         meta_seq: need("bpf_iter_meta", "seq")?,
-        page_mapping: need("page", "mapping")?,
-        page_compound_head: need("page", "compound_head")?,
-        mapping_host: need("address_space", "host")?,
-        inode_mapping: need("inode", "i_mapping")?,
-        bio_bdev: need("bio", "bi_bdev")?,
-        bio_opf: need("bio", "bi_opf")?,
-        bio_size: need("bio", "bi_iter.bi_size")?,
-        bio_io_vec: need("bio", "bi_io_vec")?,
-        bdev_disk: need("block_device", "bd_disk")?,
-        disk_major: need("gendisk", "major")?,
-        disk_first_minor: need("gendisk", "first_minor")?,
-        disk_name: need("gendisk", "disk_name")?,
-        disk_fops: need("gendisk", "fops")?,
-        disk_submit_bio: need("block_device_operations", "submit_bio")?,
+        page_mapping: of_probe("page", "mapping"),
+        page_compound_head: of_probe("page", "compound_head"),
+        mapping_host: of_probe("address_space", "host"),
+        inode_mapping: of_probe("inode", "i_mapping"),
+        bio_bdev: of_probe("bio", "bi_bdev"),
+        bio_opf: of_probe("bio", "bi_opf"),
+        bio_size: of_probe("bio", "bi_iter.bi_size"),
+        bio_io_vec: of_probe("bio", "bi_io_vec"),
+        bdev_disk: of_probe("block_device", "bd_disk"),
+        disk_major: of_probe("gendisk", "major"),
+        disk_first_minor: of_probe("gendisk", "first_minor"),
+        disk_name: of_probe("gendisk", "disk_name"),
+        disk_fops: of_probe("gendisk", "fops"),
+        disk_submit_bio: of_probe("block_device_operations", "submit_bio"),
         ext4_vfs_inode: btf.offset("ext4_inode_info", "vfs_inode").unwrap_or(0),
         ext4_flags: btf.offset("ext4_inode_info", "i_flags").unwrap_or(0),
-        request_opcode: uring("io_kiocb", "opcode"),
-        request_flags: uring("io_kiocb", "flags"),
-        request_file: uring("io_kiocb", "file"),
-        request_ring: uring("io_kiocb", "ctx"),
-        request_buffer: uring("io_kiocb", "buf_index"),
-        request_user_data: uring("io_kiocb", "cqe.user_data"),
-        request_result: uring("io_kiocb", "cqe.res"),
-        request_cqe_flags: uring("io_kiocb", "cqe.flags"),
-        request_list: uring("io_kiocb", "comp_list"),
-        request_work: uring("io_kiocb", "work"),
-        task_worker: uring("task_struct", "worker_private"),
-        worker_work: uring("io_worker", "cur_work"),
-        request_task: btf.offset("io_kiocb", "tctx").unwrap_or_else(|| uring("io_kiocb", "task")),
-        context_task: if has("io_kiocb", "tctx") { uring("io_uring_task", "task") } else { 0 },
-        rw_address: uring("io_rw", "addr"),
-        rw_length: uring("io_rw", "len"),
-        sr_buffer: uring("io_sr_msg", "buf"),
-        sr_length: uring("io_sr_msg", "len"),
-        sr_done: uring("io_sr_msg", "done_io"),
-        sr_message_flags: uring("io_sr_msg", "msg_flags"),
-        sr_flags: uring("io_sr_msg", "flags"),
-        splice_source: uring("io_splice", "splice_fd_in"),
-        splice_flags: uring("io_splice", "flags"),
-        ring_completing: uring("io_ring_ctx", "submit_state.compl_reqs.first"),
-        ring_groups: uring("io_ring_ctx", "io_bl_xa.xa_head"),
-        ring_first_groups: uring("io_ring_ctx", "io_bl"),
+        request_opcode: of_probe("io_kiocb", "opcode"),
+        request_flags: of_probe("io_kiocb", "flags"),
+        request_file: of_probe("io_kiocb", "file"),
+        request_ring: of_probe("io_kiocb", "ctx"),
+        request_buffer: of_probe("io_kiocb", "buf_index"),
+        request_user_data: of_probe("io_kiocb", "cqe.user_data"),
+        request_result: of_probe("io_kiocb", "cqe.res"),
+        request_cqe_flags: of_probe("io_kiocb", "cqe.flags"),
+        request_list: of_probe("io_kiocb", "comp_list"),
+        request_work: of_probe("io_kiocb", "work"),
+        task_worker: of_probe("task_struct", "worker_private"),
+        worker_work: of_probe("io_worker", "cur_work"),
+        request_task: btf.offset("io_kiocb", "tctx").unwrap_or_else(|| of_probe("io_kiocb", "task")),
+        context_task: if has("io_kiocb", "tctx") { of_probe("io_uring_task", "task") } else { 0 },
+        rw_address: of_probe("io_rw", "addr"),
+        rw_length: of_probe("io_rw", "len"),
+        sr_buffer: of_probe("io_sr_msg", "buf"),
+        sr_length: of_probe("io_sr_msg", "len"),
+        sr_done: of_probe("io_sr_msg", "done_io"),
+        sr_message_flags: of_probe("io_sr_msg", "msg_flags"),
+        sr_flags: of_probe("io_sr_msg", "flags"),
+        splice_source: of_probe("io_splice", "splice_fd_in"),
+        splice_flags: of_probe("io_splice", "flags"),
+        ring_completing: of_probe("io_ring_ctx", "submit_state.compl_reqs.first"),
+        ring_groups: of_probe("io_ring_ctx", "io_bl_xa.xa_head"),
+        ring_first_groups: of_probe("io_ring_ctx", "io_bl"),
         group_size: btf.size("io_buffer_list").unwrap_or(0),
-        group_ring: uring("io_buffer_list", "buf_ring"),
-        group_entries: uring("io_buffer_list", "nr_entries"),
-        group_head: uring("io_buffer_list", "head"),
-        group_mask: uring("io_buffer_list", "mask"),
-        provided_address: uring("io_buffer", "addr"),
-        xarray_shift: uring("xa_node", "shift"),
-        xarray_slots: uring("xa_node", "slots"),
+        group_ring: of_probe("io_buffer_list", "buf_ring"),
+        group_entries: of_probe("io_buffer_list", "nr_entries"),
+        group_head: of_probe("io_buffer_list", "head"),
+        group_mask: of_probe("io_buffer_list", "mask"),
+        provided_address: of_probe("io_buffer", "addr"),
+        xarray_shift: of_probe("xa_node", "shift"),
+        xarray_slots: of_probe("xa_node", "slots"),
         uring_cqe_by_pointer: u64::from(btf.tracepoint_arguments("io_uring_complete") == Some(3)),
     })
 }
 
+/// What the probes of disk I/O can't do without and this kernel lacks, if anything.
+pub(super) fn block_lacks(btf: &Btf<'_>) -> Option<String> {
+    const FIELDS: [(&str, &str); 14] = [
+        ("page", "mapping"),
+        ("page", "compound_head"),
+        ("address_space", "host"),
+        ("inode", "i_mapping"),
+        ("bio", "bi_bdev"),
+        ("bio", "bi_opf"),
+        ("bio", "bi_iter.bi_size"),
+        ("bio", "bi_io_vec"),
+        ("block_device", "bd_disk"),
+        ("gendisk", "major"),
+        ("gendisk", "first_minor"),
+        ("gendisk", "disk_name"),
+        ("gendisk", "fops"),
+        ("block_device_operations", "submit_bio"),
+    ];
+    lacking(btf, &FIELDS)
+}
+
 /// What io_uring's probes can't do without and this kernel lacks, if anything.
 pub(super) fn uring_lacks(btf: &Btf<'_>) -> Option<String> {
-    const FIELDS: [(&str, &str); 17] = [
+    const FIELDS: [(&str, &str); 30] = [
         ("io_kiocb", "opcode"),
         ("io_kiocb", "flags"),
         ("io_kiocb", "file"),
         ("io_kiocb", "ctx"),
         ("io_kiocb", "buf_index"),
+        ("io_kiocb", "cqe.user_data"),
         ("io_kiocb", "cqe.res"),
         ("io_kiocb", "cqe.flags"),
-        ("io_rw", "addr"),
-        ("io_sr_msg", "buf"),
-        ("io_sr_msg", "done_io"),
-        ("io_sr_msg", "msg_flags"),
-        ("io_splice", "splice_fd_in"),
-        ("io_ring_ctx", "io_bl_xa.xa_head"),
-        ("io_ring_ctx", "submit_state.compl_reqs.first"),
+        ("io_kiocb", "comp_list"),
         ("io_kiocb", "work"),
         ("task_struct", "worker_private"),
         ("io_worker", "cur_work"),
+        ("io_rw", "addr"),
+        ("io_rw", "len"),
+        ("io_sr_msg", "buf"),
+        ("io_sr_msg", "len"),
+        ("io_sr_msg", "done_io"),
+        ("io_sr_msg", "msg_flags"),
+        ("io_sr_msg", "flags"),
+        ("io_splice", "splice_fd_in"),
+        ("io_splice", "flags"),
+        ("io_ring_ctx", "submit_state.compl_reqs.first"),
+        ("io_ring_ctx", "io_bl_xa.xa_head"),
+        ("io_buffer_list", "buf_ring"),
+        ("io_buffer_list", "nr_entries"),
+        ("io_buffer_list", "head"),
+        ("io_buffer_list", "mask"),
+        ("io_buffer", "addr"),
+        ("xa_node", "shift"),
+        ("xa_node", "slots"),
     ];
     let owner = btf.offset("io_kiocb", "task").or_else(|| btf.offset("io_uring_task", "task"));
-    let lacking = FIELDS.iter().find(|(structure, field)| btf.offset(structure, field).is_none());
-    lacking
-        .map(|(structure, field)| format!("this kernel's BTF has no field {structure}.{field}"))
+    lacking(btf, &FIELDS)
         .or_else(|| owner.is_none().then(|| "this kernel's BTF does not tell an io_uring request's task".to_owned()))
+}
+
+/// The first of these fields that this kernel lacks, as a reason.
+fn lacking(btf: &Btf<'_>, fields: &[(&str, &str)]) -> Option<String> {
+    let (structure, field) = fields.iter().find(|(structure, field)| btf.offset(structure, field).is_none())?;
+    Some(format!("this kernel's BTF has no field {structure}.{field}"))
 }
 
 /// BTF ids of the structures that the probes cast addresses to.

@@ -57,9 +57,9 @@ pub(super) const OPTIONAL: &[Family] = &[
     Family {
         name: BLOCK,
         programs: &[("block_bio_queue", &["block_bio_queue"]), ("writeback_dirty_folio", &["writeback_dirty_folio"])],
-        lacks: |_| None,
+        lacks: offsets::block_lacks,
         minimum_kernel: "6.1",
-        provides: "dma_bytes.disk_read, dma_bytes.disk_write, page_cache",
+        provides: "dma_bytes.disk_read, dma_bytes.disk_write, disk_read_direct, disk_write_direct, page_cache",
     },
     Family {
         name: IO_URING,

@@ -233,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn a_disks_name_ends_at_the_first_nul() {
+        // virtio-blk writes names from the buffer's end and moves them: the last letter stays behind.
+        let mut name = [0; 32];
+        name[..3].copy_from_slice(b"vda");
+        name[31] = b'a';
+        let disk = |device, name| Disk { device, name };
+        assert_eq!(disk_names([disk(1, name), disk(0, [1; 32]), disk(1, name)].into_iter()), ["vda"]);
+    }
+
+    #[test]
     fn decodes_threads_with_and_without_cells() {
         let mut head = ThreadHead { system_calls: 3, has_cells: 0, ..ThreadHead::default() };
         let mut bytes = bytes_of(&head).to_vec();

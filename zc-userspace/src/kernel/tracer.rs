@@ -221,15 +221,19 @@ impl Tracer {
         Ok(reading)
     }
 
-    /// How often the hooks ran; one whose state can't be read is left out.
+    /// How often the probes' programs ran; one whose state can't be read is left out.
     fn runs(&self) -> Vec<ProbeRuns> {
         let of = |name: &'static str| {
             let program: &BtfTracePoint = self.ebpf.program(name)?.try_into().ok()?;
             let info = program.info().ok()?;
             Some(ProbeRuns { probe: name, runs: info.run_count(), time: info.run_time() })
         };
-        let optional = OPTIONAL.iter().flat_map(|family| family.programs).map(|(name, _)| name);
-        TRACEPOINTS.iter().map(|(name, _)| name).chain(optional).filter_map(|name| of(name)).collect()
+        let of_family = |family: &Family| {
+            let all = family.programs.iter().filter_map(|(name, _)| of(name));
+            all.reduce(|sum, one| ProbeRuns { probe: sum.probe, runs: sum.runs + one.runs, time: sum.time + one.time })
+                .map(|sum| ProbeRuns { probe: family.name, ..sum })
+        };
+        TRACEPOINTS.iter().filter_map(|(name, _)| of(name)).chain(OPTIONAL.iter().filter_map(of_family)).collect()
     }
 
     /// Takes cells out of the shared ledger, with what is in them by now.
@@ -358,9 +362,16 @@ fn load_optional(
     families.into_iter().map(|family| family.and_then(&mut load_all)).collect()
 }
 
-/// Attaches programs.
+/// Attaches programs: all or none.
 fn attach_all(ebpf: &mut Ebpf, programs: &Programs) -> Result<(), String> {
-    programs.iter().try_for_each(|(name, _)| attach(ebpf, name))
+    let attached = programs.iter().try_for_each(|(name, _)| attach(ebpf, name));
+    if attached.is_err() {
+        for (name, _) in programs {
+            // What can't be unloaded was never loaded.
+            let _ = program(ebpf, name).map(BtfTracePoint::unload);
+        }
+    }
+    attached
 }
 
 /// What processes' start times are told in.

@@ -30,8 +30,6 @@ impl GroupBy {
     pub fn name_of(self, process: &Process) -> String {
         let unknown = || "unknown".to_owned();
         match self {
-            // A process that was forgotten, and for which writeback counts on, has none.
-            Self::Comm if process.comm.is_empty() => unknown(),
             Self::Comm => process.comm.clone(),
             Self::Exe => process.exe.clone().unwrap_or_else(unknown),
             Self::Unit => process.unit.clone().unwrap_or_else(|| "none".to_owned()),

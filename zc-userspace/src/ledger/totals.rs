@@ -184,8 +184,10 @@ impl Ledger {
             entry.exited.add(&counters);
         }
         for (key, cell) in &reading.shared {
-            // One that no event and no thread has told of: it came and went since the last reading.
-            let owner = Identity { tgid: key.tgid, process_start: key.process_start, ..Identity::default() };
+            // One that no event and no thread has told of came and went since the last reading, or was forgotten, and what
+            // it wrote is written back now.
+            let owner =
+                Identity { tgid: key.tgid, process_start: key.process_start, comm: UNKNOWN, ..Identity::default() };
             if let Ok(number) = u8::try_from(key.cell) {
                 let entry = match self.entries.get_mut(&key_of(&owner)) {
                     Some(entry) => entry,
@@ -296,6 +298,9 @@ impl Ledger {
         Snapshot { taken, duration, processes, groups, fallback, disks, runs }
     }
 }
+
+/// The name of a process of which nothing else is known.
+const UNKNOWN: [u8; 16] = *b"unknown\0\0\0\0\0\0\0\0\0";
 
 fn comm_bytes(identity: &Identity) -> &[u8] {
     let end = identity.comm.iter().position(|&b| b == 0).unwrap_or(identity.comm.len());
@@ -505,6 +510,7 @@ mod tests {
         let reading = Reading { shared: vec![(key, Cell { operations: 1, bytes: 5 })], ..Reading::default() };
         assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), []);
         assert_eq!(bytes(&ledger, 7), 5);
+        assert_eq!(ledger.snapshot(Instant::now(), Duration::ZERO).by_pid(7).unwrap().comm, "unknown");
         let reading = Reading { shared: vec![(key, Cell { operations: 2, bytes: 6 })], ..Reading::default() };
         assert_eq!(ledger.apply(reading, Instant::now(), &Nobody), [key], "nobody has seen it for two readings");
         assert_eq!(bytes(&ledger, 7), 6);
