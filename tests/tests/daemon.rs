@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,6 +133,19 @@ fn without_a_probe_its_figures_are_absent_and_it_says_so() -> Result<()> {
         assert_eq!(null("/context_switches/voluntary"), without == "sched", "{profile}");
         assert_eq!(null("/dma_bytes/disk_read"), without == "block", "{profile}");
         assert!(!null("/mode_switches/page_faults"), "{profile}");
+    }
+    Ok(())
+}
+
+#[test]
+fn disks_have_the_names_that_the_system_has_for_them() -> Result<()> {
+    let (scratch, daemon) = (Scratch::new()?, Daemon::start(&[])?);
+    fs::File::open(scratch.file("written", 4096)?)?.sync_all()?;
+    let text = daemon.get("/metrics")?.body;
+    let devices: BTreeSet<_> = text.split("device=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!devices.is_empty(), "{text}");
+    for device in devices {
+        assert!(device == "other" || Path::new("/sys/block").join(device).exists(), "{device:?}");
     }
     Ok(())
 }

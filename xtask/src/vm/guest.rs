@@ -75,7 +75,7 @@ const ON_XFS: &[&str] = &[
 ];
 
 /// Seconds that a step may take.
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 180;
 
 /// The built programs.
 pub(crate) struct Guest {

@@ -17,7 +17,7 @@ use crate::signals::Held;
 use crate::stop::Stop;
 
 /// Longer than any run should take, even beside other work on the machine.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(420);
 /// After trouble on the console: what else comes there is worth keeping.
 const GRACE: Duration = Duration::from_secs(3);
 
