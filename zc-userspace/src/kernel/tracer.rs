@@ -1,8 +1,10 @@
 //! Loading and attaching the probes, and reading what they count.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
@@ -130,6 +132,9 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     ("sys_exit", "every path of a system call, Linux AIO, mode_switches.system_calls"),
 ];
 
+/// The program that takes longest to check.
+const HOT: &str = "sys_exit";
+
 impl Tracer {
     /// Loads the probes and attaches them to every process.
     ///
@@ -159,15 +164,22 @@ impl Tracer {
         let print_log = log_printer(&mut ebpf)?;
         let mut probes = Vec::new();
         // Loading takes a while, in which the ring of events would fill: all are loaded before any is attached.
-        for (name, _) in TRACEPOINTS {
-            load_program(&mut ebpf, name, name, &btf).map_err(|reason| LoadError::Refused {
-                probe: name,
-                reason: verifier_says(&blanks, options.rows, (name, name), &btf).unwrap_or(reason),
-            })?;
+        let needed = TRACEPOINTS.map(|(name, _)| (name, name));
+        let wanted = needed.iter().chain(families.iter().flatten().flatten());
+        let mut refused = load_all(&mut ebpf, wanted, &btf);
+        let mut check = |program: (&'static str, &'static str)| match refused.remove(program.0) {
+            Some(reason) => Err(verifier_says(&blanks, options.rows, program, &btf).unwrap_or(reason)),
+            None => Ok(()),
+        };
+        for program in needed {
+            check(program).map_err(|reason| LoadError::Refused { probe: program.0, reason })?;
         }
-        let loaded = load_optional(&mut ebpf, &btf, families, |program, reason| {
-            verifier_says(&blanks, options.rows, program, &btf).unwrap_or(reason)
-        });
+        let mut check_all = |programs: Programs| {
+            let mut check =
+                |&program: &(&'static str, _)| check(program).map_err(|why| format!("{}: {why}", program.0));
+            programs.iter().try_for_each(&mut check).map(|()| programs)
+        };
+        let loaded: Vec<_> = families.into_iter().map(|family| family.and_then(&mut check_all)).collect();
         let attached_at = nanoseconds_since_boot();
         for (name, provides) in TRACEPOINTS {
             attach(&mut ebpf, name).map_err(|reason| LoadError::Refused { probe: name, reason })?;
@@ -345,21 +357,42 @@ fn optional(btf: &Btf<'_>, without: &[&str]) -> Vec<Result<Programs, String>> {
     OPTIONAL.iter().map(programs).collect()
 }
 
-/// Loads the programs of each optional family that can be had.
-fn load_optional(
+/// Loads programs, on all processors at once, since checking them takes the kernel most of the start. What was refused, and
+/// why.
+fn load_all<'a>(
     ebpf: &mut Ebpf,
+    wanted: impl Iterator<Item = &'a (&'static str, &'static str)>,
     btf: &aya::Btf,
-    families: Vec<Result<Programs, String>>,
-    explain: impl Fn((&'static str, &'static str), String) -> String,
-) -> Vec<Result<Programs, String>> {
-    let mut load_all = |programs: Programs| {
-        for &(name, tracepoint) in &programs {
-            load_program(ebpf, name, tracepoint, btf)
-                .map_err(|reason| format!("{name}: {}", explain((name, tracepoint), reason)))?;
+) -> HashMap<&'static str, String> {
+    let wanted: HashMap<_, _> = wanted.copied().collect();
+    let programs = ebpf.programs_mut().filter_map(|(name, program)| {
+        let (&name, &tracepoint) = wanted.get_key_value(name)?;
+        Some((name, tracepoint, program))
+    });
+    let mut queue: Vec<_> = programs.collect();
+    // The largest is taken first.
+    queue.sort_by_key(|(name, ..)| *name == HOT);
+    let mut refused: HashMap<_, _> =
+        wanted.into_keys().map(|name| (name, "the eBPF object lacks it".to_owned())).collect();
+    for (name, ..) in &queue {
+        refused.remove(name);
+    }
+    let (queue, refused) = (Mutex::new(queue), Mutex::new(refused));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let Some((name, tracepoint, program)) = next else { break };
+                    let program: Result<&mut BtfTracePoint, _> = program.try_into();
+                    if let Err(error) = program.and_then(|program| program.load(tracepoint, btf)) {
+                        refused.lock().unwrap_or_else(PoisonError::into_inner).insert(name, chain(&error));
+                    }
+                }
+            });
         }
-        Ok(programs)
-    };
-    families.into_iter().map(|family| family.and_then(&mut load_all)).collect()
+    });
+    refused.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Attaches programs: all or none.
