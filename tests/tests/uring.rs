@@ -2,6 +2,7 @@
 //! are torn down with requests in flight.
 
 use nix::sys::signal::Signal;
+use zc_tests::memory::PAGE;
 use zc_tests::stage::{self, Helper, agent};
 
 const ACTOR: &str = env!("CARGO_BIN_EXE_actor");
@@ -36,7 +37,7 @@ fn uring_killed() -> anyhow::Result<()> {
         // It has moved something.
         let before = loop {
             let process = victim.observe(agent())?;
-            if !stage_paths(&process.counters).is_empty() {
+            if !uring_paths(&process.counters).is_empty() {
                 break process;
             }
         };
@@ -47,12 +48,18 @@ fn uring_killed() -> anyhow::Result<()> {
     let snapshot = agent().observe()?;
     for before in seen {
         let after = snapshot.by_key(before.key).expect("a process that was killed is kept");
+        assert!(after.exited, "{:?} was killed", before.key);
         assert!(before.counters.since(&after.counters).is_zero(), "nothing is lost when it is killed");
+        // Its requests were for a page each; no other process's are among them.
+        for (path, (operations, bytes)) in uring_paths(&after.counters) {
+            assert!(["io_uring:disk:user", "io_uring:file:user"].contains(&path.as_str()), "{path}");
+            assert_eq!(bytes, operations * PAGE as u64, "{path}");
+        }
     }
     Ok(())
 }
 
-fn stage_paths(counters: &zcprof::ledger::Counters) -> Vec<String> {
+fn uring_paths(counters: &zcprof::ledger::Counters) -> Vec<(String, (u64, u64))> {
     let paths = zc_tests::expected::Paths::of(agent().catalogue(), counters);
-    paths.0.into_keys().filter(|path| path.starts_with("io_uring")).collect()
+    paths.0.into_iter().filter(|(path, _)| path.starts_with("io_uring")).collect()
 }

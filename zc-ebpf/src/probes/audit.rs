@@ -1,6 +1,6 @@
 //! The audit: what the kernel's copy routines are called for, at hardware breakpoints on their first instruction.
 //!
-//! Only for `zcprof validate --audit`, on x86-64, and for one thread at a time: the counters need no atomics.
+//! Only for `zcprof validate --audit`, on x86-64. No atomics: a workload's thread and the workers made for it take turns.
 
 use core::ffi::c_void;
 
