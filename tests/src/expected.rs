@@ -33,7 +33,7 @@ impl Paths {
     pub fn of(catalogue: &Catalogue, counters: &Counters) -> Self {
         let mut paths = Self::default();
         // What lies behind the calls is on no path.
-        for (cell, Cell { operations, bytes }) in counters.iter().filter(|(cell, _)| *cell < FIRST_OBSERVED_CELL) {
+        for (cell, Cell { operations, bytes }) in counters.iter().filter(|(cell, _)| *cell < u16::from(FIRST_OBSERVED_CELL)) {
             paths.add(&name(catalogue, cell), operations, bytes);
         }
         paths
@@ -65,12 +65,12 @@ impl Paths {
     }
 }
 
-fn name(catalogue: &Catalogue, cell: u8) -> String {
+fn name(catalogue: &Catalogue, cell: u16) -> String {
     match catalogue.row(cell) {
         Some(row) if row.condition == Condition::Always => row.id().to_string(),
         Some(row) => format!("{} {}", row.id(), row.condition),
-        None if cell == CELL_NO_DESCRIPTOR => NO_DESCRIPTOR.to_owned(),
-        None if cell == CELL_NO_BUFFER => NO_BUFFER.to_owned(),
+        None if cell == u16::from(CELL_NO_DESCRIPTOR) => NO_DESCRIPTOR.to_owned(),
+        None if cell == u16::from(CELL_NO_BUFFER) => NO_BUFFER.to_owned(),
         None => NO_ROW.to_owned(),
     }
 }

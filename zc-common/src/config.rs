@@ -54,6 +54,8 @@ pub enum Call {
     IoSubmit,
     /// `(context, least, count, events, ..)`: io_getevents, io_pgetevents.
     IoGetevents,
+    /// `(fd, level, name, value, length)`: TCP_ZEROCOPY_RECEIVE.
+    Getsockopt,
 }
 
 /// Entries of each table of system calls; higher numbers move nothing.
@@ -65,6 +67,8 @@ pub const ENDPOINT_CODES: usize = 16;
 pub const CODE_NULL_DEVICE: u8 = Endpoint::ALL.len() as u8;
 /// A [`Endpoint::Unix`] that keeps messages apart: datagram, seqpacket.
 pub const CODE_UNIX_MESSAGES: u8 = CODE_NULL_DEVICE + 1;
+/// A [`Endpoint::Tcp`] that enciphers what is sent (kernel TLS, in software).
+pub const CODE_TLS: u8 = CODE_UNIX_MESSAGES + 1;
 /// Not resolved.
 pub const CODE_UNKNOWN: u8 = 15;
 
@@ -74,11 +78,13 @@ pub const MECHANISM_CODES: usize = 32;
 pub const CODE_PEEK: u8 = Mechanism::ALL.len() as u8;
 /// A [`Mechanism::IoUring`] receive with MSG_PEEK.
 pub const CODE_URING_PEEK: u8 = CODE_PEEK + 1;
+/// The part of a [`Mechanism::ZerocopyReceive`] that was copied.
+pub const CODE_RECEIVED_COPY: u8 = CODE_URING_PEEK + 1;
 
 const _: () = {
-    assert!(CODE_UNIX_MESSAGES < CODE_UNKNOWN);
+    assert!(CODE_TLS < CODE_UNKNOWN);
     assert!((CODE_UNKNOWN as usize) < ENDPOINT_CODES);
-    assert!((CODE_URING_PEEK as usize) < MECHANISM_CODES);
+    assert!((CODE_RECEIVED_COPY as usize) < MECHANISM_CODES);
 };
 
 /// Length of the table from codes to cells.
@@ -98,16 +104,17 @@ pub fn table(rows: &[Row]) -> [u8; TABLE] {
     for (cell, row) in (FIRST_ROW_CELL..=u8::MAX).zip(rows) {
         table[index_of(row)] = cell;
     }
-    // Where no row of their own says otherwise, unix sockets are alike.
-    for mechanism in 0..MECHANISM_CODES as u8 {
-        for other in 0..ENDPOINT_CODES as u8 {
-            let unix = Endpoint::Unix as u8;
-            for (messages, stream) in [
-                (table_index(mechanism, CODE_UNIX_MESSAGES, other), table_index(mechanism, unix, other)),
-                (table_index(mechanism, other, CODE_UNIX_MESSAGES), table_index(mechanism, other, unix)),
-            ] {
-                if table[messages] == CELL_NO_ROW {
-                    table[messages] = table[stream];
+    // Where no row of their own says otherwise, unix sockets are alike, and TCP sockets.
+    for (special, plain) in [(CODE_UNIX_MESSAGES, Endpoint::Unix as u8), (CODE_TLS, Endpoint::Tcp as u8)] {
+        for mechanism in 0..MECHANISM_CODES as u8 {
+            for other in 0..ENDPOINT_CODES as u8 {
+                for (special, plain) in [
+                    (table_index(mechanism, special, other), table_index(mechanism, plain, other)),
+                    (table_index(mechanism, other, special), table_index(mechanism, other, plain)),
+                ] {
+                    if table[special] == CELL_NO_ROW {
+                        table[special] = table[plain];
+                    }
                 }
             }
         }
@@ -120,6 +127,7 @@ fn index_of(row: &Row) -> usize {
     let mechanism = match (row.condition, row.mechanism) {
         (Condition::Peek, Mechanism::IoUring) => CODE_URING_PEEK,
         (Condition::Peek, _) => CODE_PEEK,
+        (Condition::Copied, _) => CODE_RECEIVED_COPY,
         (_, mechanism) => mechanism as u8,
     };
     let source = match row.condition {
@@ -130,6 +138,7 @@ fn index_of(row: &Row) -> usize {
     let sink = match row.condition {
         Condition::NullSink | Condition::NullBoth => CODE_NULL_DEVICE,
         Condition::MessageSink | Condition::NullToMessage => CODE_UNIX_MESSAGES,
+        Condition::Tls => CODE_TLS,
         _ => row.sink as u8,
     };
     table_index(mechanism, source, sink)
@@ -250,6 +259,48 @@ pub struct Offsets {
     pub sock_type: u64,
     /// `sock.sk_protocol`.
     pub sock_protocol: u64,
+    /// `sock.sk_flags`.
+    pub sock_flags: u64,
+    /// The bit of it that SO_ZEROCOPY sets; 0 where it is not known.
+    pub sock_zerocopy: u64,
+    /// `sock.__sk_common.skc_state`.
+    pub sock_state: u64,
+    /// `sock.sk_socket`.
+    pub sock_socket: u64,
+    /// `inode.i_ino`.
+    pub inode_number: u64,
+    /// `inet_connection_sock.icsk_ulp_ops`; 0 where the kernel's BTF lacks what tells kernel TLS.
+    pub sock_ulp: u64,
+    /// `inet_connection_sock.icsk_ulp_data`.
+    pub sock_ulp_data: u64,
+    /// `tcp_ulp_ops.name`.
+    pub ulp_name: u64,
+    /// `tls_context.tx_conf`: three bits, the lowest of a byte.
+    pub tls_configuration: u64,
+    /// `sk_buff.sk`.
+    pub skb_sk: u64,
+    /// `sk_buff.dev`.
+    pub skb_dev: u64,
+    /// `sk_buff.len`.
+    pub skb_len: u64,
+    /// `sk_buff.data_len`.
+    pub skb_data_len: u64,
+    /// `sk_buff.head`.
+    pub skb_head: u64,
+    /// `sk_buff.data`.
+    pub skb_data: u64,
+    /// `sk_buff.end`.
+    pub skb_end: u64,
+    /// `sk_buff.transport_header`.
+    pub skb_transport: u64,
+    /// `skb_shared_info.flags`.
+    pub shared_flags: u64,
+    /// `net_device.name`.
+    pub device_name: u64,
+    /// `net_device.dev.parent`: null for a virtual device.
+    pub device_parent: u64,
+    /// `net_device.rx_handler`: null unless a bridge or its kin takes what the device receives.
+    pub device_handler: u64,
     /// `mm_struct.mm_lock_seq`.
     pub mm_lock_seq: u64,
     /// How that sequence counts: [`SEQUENCE_NONE`] and its kin.
@@ -419,6 +470,8 @@ pub struct Types {
     pub socket: u64,
     /// `sock`.
     pub sock: u64,
+    /// `inet_connection_sock`.
+    pub tcp: u64,
     /// `io_kiocb`; like the next three 0 where the kernel lacks io_uring.
     pub request: u64,
     /// `io_uring_task`.
@@ -435,6 +488,8 @@ pub struct Types {
 pub struct Config {
     /// The agent's own pid, never counted; 0 counts everything.
     pub own_tgid: u64,
+    /// 1 if network probes are attached, which must be told whose sockets are.
+    pub net: u64,
     /// Where threads count: [`LEDGERS_SLOTS`] or one of its kin.
     pub ledgers: u64,
     /// The architecture's `O_DIRECT`.

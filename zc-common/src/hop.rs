@@ -81,16 +81,19 @@ pub enum Mover {
     Dma,
     /// A page changes hands; nothing is copied.
     Reference,
+    /// The CPU enciphers or deciphers the bytes on their way: no copy of the payload.
+    Cipher,
 }
 
 impl Mover {
-    /// The mover's name in JSON: `cpu`, `dma` or `reference`.
+    /// The mover's name in JSON: `cpu`, `dma`, `reference` or `cipher`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu(_) => "cpu",
             Self::Dma => "dma",
             Self::Reference => "reference",
+            Self::Cipher => "cipher",
         }
     }
 }
@@ -129,6 +132,12 @@ impl Hop {
     #[must_use]
     pub const fn dma(from: Place, to: Place) -> Self {
         Self { from, to, mover: Mover::Dma }
+    }
+
+    /// The CPU enciphers the bytes on their way.
+    #[must_use]
+    pub const fn cipher(from: Place, to: Place) -> Self {
+        Self { from, to, mover: Mover::Cipher }
     }
 
     /// A page is handed over.

@@ -126,6 +126,10 @@ names! {
         NullToMessage = "null_source_message_sink",
         /// mmap calls and the bytes they asked for; nothing has moved yet.
         Asked = "asked",
+        /// The sink enciphers what is sent (kernel TLS, in software).
+        Tls = "tls",
+        /// The part that the kernel copied, since it could not be mapped.
+        Copied = "copied",
     }
 }
 

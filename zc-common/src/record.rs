@@ -3,8 +3,9 @@
 //! All are `repr(C)` without padding that matters, host-endian, and read by one agent from the kernel that it loaded
 //! its own object into; they are not a file format.
 
-/// Cells that a catalogue may have, the reserved ones included. A cell's number is one byte.
-pub const CELLS: usize = 256;
+/// Cells that there are, the reserved ones included. In a thread's own ledger a cell's number is one byte: larger ones are in the shared
+/// ledger only. A power of two.
+pub const CELLS: usize = 1024;
 /// Marks a free place in a thread's ledger.
 pub const CELL_FREE: u8 = 0;
 /// In the shared ledger, whose keys mark no free places: system calls, as operations.
@@ -46,6 +47,63 @@ pub struct Disk {
     pub device: u64,
     /// Its name, up to the first NUL.
     pub name: [u8; 32],
+}
+
+/// First cell of the network devices: for each one of each [`NET_KINDS`]; bytes with headers, and of them the bytes
+/// that lay in pages, as operations.
+pub const FIRST_NET_CELL: u16 = 256;
+/// Kinds of transmission: physical devices that are told apart, those that are not, and virtual ones.
+pub const NET_PLACES: usize = 8;
+/// The place of all virtual devices, which do no DMA.
+pub const NET_VIRTUAL: usize = NET_PLACES - 1;
+/// The place of physical devices that found no place of their own.
+pub const NET_OTHER: usize = NET_VIRTUAL - 1;
+/// TCP segments sent again, as operations, and their payload.
+pub const CELL_RETRANSMITTED: u16 = FIRST_NET_CELL + NET_PLACES as u16;
+
+/// In the shared ledger: bytes of a path's pages that the kernel copied after all, since they went to a receiver on this
+/// host (skb_copy_ubufs). The path's cell is added.
+pub const COPIED_AFTER_ALL: u16 = 0x200;
+/// In the shared ledger: bytes of a path that the kernel copied into one piece, since the network device takes no
+/// pages. The path's cell is added.
+pub const LINEARIZED: u16 = 0x300;
+
+/// A network device.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetDevice {
+    /// The kernel's address of it; 0 if none has this place yet.
+    pub device: u64,
+    /// Its name, up to the first NUL.
+    pub name: [u8; 16],
+}
+
+/// Whose a socket is: the process that last sent on it, by a call's end; and what was seen of it before that.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// The number of the socket's inode: addresses are used again.
+    pub inode: u64,
+    /// Start of the process in ns since boot.
+    pub process_start: u64,
+    /// Process id; 0 while it is not known.
+    pub tgid: u64,
+    /// Cell of the path that last sent on it.
+    pub cell: u16,
+    /// Cell of the last of those that handed pages of the user over.
+    pub zerocopy: u16,
+    /// Place of the device that transmitted last.
+    pub place: u32,
+    /// Waits for its owner: bytes copied after all.
+    pub copied_after_all: u64,
+    /// Bytes copied into one piece.
+    pub linearized: u64,
+    /// Bytes transmitted.
+    pub transmitted: u64,
+    /// Those of them in pages.
+    pub paged: u64,
+    /// Segments sent again, and their payload.
+    pub retransmitted: Cell,
 }
 
 /// The cell of the catalogue's first row; row i has cell `FIRST_ROW_CELL + i`.
@@ -146,6 +204,11 @@ pub struct ThreadLedger {
     /// What is known of the call at hand. It goes through here so that the verifier forgets the values that it may have,
     /// and does not check what follows for each of them.
     pub forget: [u64; 6],
+    /// The socket that the call at hand sends on, of those that network probes look at, with bit 0 set if pages of the
+    /// user are handed over; 0 for none.
+    pub socket: u64,
+    /// The cell that was counted on last.
+    pub last_cell: u64,
     /// What the kernel had counted when the thread exited; unused before.
     pub usage: Usage,
     /// Remembered buffers.
@@ -270,12 +333,13 @@ pub struct Audit {
 }
 
 const _: () = {
+    assert!(CELLS.is_power_of_two() && LINEARIZED as usize + 256 <= CELLS);
     assert!(size_of::<Audit>() == 88);
     assert!(size_of::<Cell>() == 16);
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 16 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());

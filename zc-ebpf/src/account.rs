@@ -107,6 +107,7 @@ pub fn new_id() -> u64 {
 /// Counts on a cell of the running thread.
 #[inline(always)]
 pub fn count(ledger: &mut ThreadLedger, cell: u8, operations: u64, bytes: u64) {
+    ledger.last_cell = u64::from(cell);
     let home = cell as usize & (THREAD_CELLS - 1);
     if ledger.counters.owners[home] == cell {
         let cell = &mut ledger.counters.cells[home];
@@ -168,7 +169,7 @@ pub fn count_shared(key: &SharedKey, operations: u64, bytes: u64) {
 
 /// Adds to a counter in a map.
 #[inline(always)]
-fn atomic_add(counter: *mut u64, n: u64) {
+pub fn atomic_add(counter: *mut u64, n: u64) {
     // SAFETY: callers pass a live, aligned counter of a map's element.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
 }

@@ -5,6 +5,7 @@ mod clone;
 pub mod note;
 pub mod uring;
 mod vector;
+mod zerocopy;
 
 use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
 use zc_common::path::{Endpoint, Mechanism};
@@ -12,11 +13,12 @@ use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
 use crate::kernel::{At, Known, read_user};
 use crate::maps::{self, TABLE, config};
-use crate::{account, buffer, endpoint};
+use crate::{account, buffer, endpoint, sockets};
 
 // include/linux/socket.h, v6.1.
 const MSG_PEEK: u64 = 2;
 const MSG_TRUNC: u64 = 0x20;
+const MSG_ZEROCOPY: u64 = 0x0400_0000;
 /// include/uapi/asm-generic/mman-common.h, v6.1.
 const MAP_ANONYMOUS: u64 = 0x20;
 
@@ -144,6 +146,10 @@ pub extern "C" fn count_call(ledger: *mut ThreadLedger, args: *const Moved) -> u
     // SAFETY: callers pass where the running thread counts, and a call.
     if let (Some(ledger), Some(args)) = unsafe { (ledger.as_mut(), args.as_ref()) } {
         call(ledger, args);
+        if config!(net) != 0 && ledger.socket != 0 {
+            sockets::sent(ledger, ledger.socket);
+            ledger.socket = 0;
+        }
     }
     0
 }
@@ -172,10 +178,14 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
     const SOCKETCALL: u8 = Call::Socketcall as u8;
     const IO_SUBMIT: u8 = Call::IoSubmit as u8;
     const IO_GETEVENTS: u8 = Call::IoGetevents as u8;
+    const GETSOCKOPT: u8 = Call::Getsockopt as u8;
 
     let (call, returned) = (args.call as u8, args.returned);
     if call == IOCTL {
         return clone::ioctl(ledger, args);
+    }
+    if call == GETSOCKOPT {
+        return zerocopy::getsockopt(ledger, args);
     }
     if returned == 0 {
         return;
@@ -183,12 +193,12 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
     let (fd, buffer, length) = (args.get::<0>(), args.get::<1>(), args.get::<2>());
     let (operation, shape, flags, buffer, length) = match call {
         READ => (into_buffer(fd), Shape::Buffer, 0, buffer, length),
-        WRITE => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
+        WRITE => (from_buffer(ledger, fd, 0), Shape::Buffer, 0, buffer, length),
         READV => (into_buffer(fd), Shape::Iovecs, 0, buffer, length),
-        WRITEV => (from_buffer(fd), Shape::Iovecs, 0, buffer, length),
-        SENDTO => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
-        SENDMSG => (from_buffer(fd), Shape::Message, 0, buffer, length),
-        SENDMMSG => (from_buffer(fd), Shape::Messages, 0, buffer, length),
+        WRITEV => (from_buffer(ledger, fd, 0), Shape::Iovecs, 0, buffer, length),
+        SENDTO => (from_buffer(ledger, fd, args.get::<3>()), Shape::Buffer, 0, buffer, length),
+        SENDMSG => (from_buffer(ledger, fd, length), Shape::Message, 0, buffer, length),
+        SENDMMSG => (from_buffer(ledger, fd, args.get::<3>()), Shape::Messages, 0, buffer, length),
         RECVFROM => (into_buffer(fd), Shape::Buffer, args.get::<3>(), buffer, length),
         RECVMSG => (into_buffer(fd), Shape::Message, args.get::<2>(), buffer, length),
         RECVMMSG => (into_buffer(fd), Shape::Messages, args.get::<3>(), buffer, length),
@@ -248,12 +258,12 @@ fn socketcall(
     let (fd, buffer, flags) = (u64::from(fd), u64::from(buffer), u64::from(flags));
     let length = u64::from(length);
     Some(match number {
-        9 | 11 => (from_buffer(fd), Shape::Buffer, 0, buffer, length),
+        9 | 11 => (from_buffer(ledger, fd, flags_if(number == 11, flags)), Shape::Buffer, 0, buffer, length),
         10 | 12 => (into_buffer(fd), Shape::Buffer, flags, buffer, length),
-        16 => (from_buffer(fd), Shape::Message, 0, buffer, length),
+        16 => (from_buffer(ledger, fd, length), Shape::Message, 0, buffer, length),
         17 => (into_buffer(fd), Shape::Message, length, buffer, length),
         19 => (into_buffer(fd), Shape::Messages, flags, buffer, length),
-        20 => (from_buffer(fd), Shape::Messages, 0, buffer, length),
+        20 => (from_buffer(ledger, fd, flags), Shape::Messages, 0, buffer, length),
         _ => return None,
     })
 }
@@ -271,8 +281,8 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
     if bytes == 0 {
         return;
     }
-    let [far] = forget(ledger, [u64::from(endpoint::descriptor(task, argument::<0>(regs)))]);
-    let (far, address) = (far as u8, argument::<1>(regs));
+    let [what] = forget(ledger, [endpoint::descriptor(task, argument::<0>(regs))]);
+    let (far, address) = (what as u8, argument::<1>(regs));
     let operation = if call == Call::Read as u8 {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
@@ -283,6 +293,9 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         _ => {
             count_buffer(ledger, operation.0, address, bytes);
         }
+    }
+    if config!(net) != 0 && call == Call::Write as u8 && endpoint::socket(what) != 0 {
+        sockets::sent(ledger, endpoint::socket(what));
     }
 }
 
@@ -303,8 +316,18 @@ fn into_buffer(fd: u64) -> Operation {
 }
 
 #[inline(always)]
-fn from_buffer(fd: u64) -> Operation {
-    Operation::from_buffer(Mechanism::Write, endpoint::of_descriptor(fd) as u8)
+fn from_buffer(ledger: &mut ThreadLedger, fd: u64, flags: u64) -> Operation {
+    let what = endpoint::of_descriptor(fd);
+    let socket = endpoint::socket(what);
+    let zerocopy = flags & MSG_ZEROCOPY != 0 && endpoint::hands_pages_over(fd);
+    ledger.socket = if zerocopy { socket | 1 } else { socket };
+    Operation::from_buffer(if zerocopy { Mechanism::ZerocopySend } else { Mechanism::Write }, what as u8)
+}
+
+/// The flags of a call that has some.
+#[inline(always)]
+fn flags_if(has: bool, flags: u64) -> u64 {
+    if has { flags } else { 0 }
 }
 
 /// Into the pipe if the descriptor can be written, out of it otherwise (vmsplice_type, fs/splice.c, v6.1).
@@ -414,8 +437,9 @@ fn cell_of(operation: Operation, near: u8) -> u8 {
 #[inline(always)]
 fn between(ledger: &mut ThreadLedger, mechanism: Mechanism, source: u64, sink: u64, bytes: u64) {
     let source = endpoint::of_descriptor(source) as u8;
-    let sink = endpoint::of_descriptor(sink) as u8;
-    count_between(ledger, mechanism as u8, source, sink, bytes);
+    let sink = endpoint::of_descriptor(sink);
+    ledger.socket = endpoint::socket(sink);
+    count_between(ledger, mechanism as u8, source, sink as u8, bytes);
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! What a descriptor is: file, disk, socket, pipe, device or other.
 
-use zc_common::config::{CODE_NULL_DEVICE, CODE_UNIX_MESSAGES, CODE_UNKNOWN};
+use zc_common::config::{CODE_NULL_DEVICE, CODE_TLS, CODE_UNIX_MESSAGES, CODE_UNKNOWN};
 use zc_common::path::Endpoint;
 
 use crate::kernel::{self, At, Task, number};
@@ -54,11 +54,31 @@ fn file(task: At, fd: u64) -> u64 {
     At::new(slots + u64::from(fd) * 8, config!(types.list_head)).load(0)
 }
 
-/// What a descriptor of a task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`].
+/// What a descriptor of a task is: in the lowest byte the code of an endpoint, of a null device, or [`CODE_UNKNOWN`];
+/// above it the address of a TCP or UDP socket's `sock` (see [`socket`]).
 #[inline(always)]
-pub fn descriptor(task: At, fd: u64) -> u8 {
+pub fn descriptor(task: At, fd: u64) -> u64 {
     let file = file(task, fd);
-    if file == 0 { CODE_UNKNOWN } else { of_file(file) }
+    if file == 0 { u64::from(CODE_UNKNOWN) } else { of_file(file) }
+}
+
+/// The `sock` of what a descriptor is, 0 if it is no TCP or UDP socket. Kernel addresses begin with eight ones, on x86
+/// with five levels of page tables, too (Documentation/arch/x86/x86_64/mm.rst, v6.12), so that they go without.
+#[inline(always)]
+pub fn socket(what: u64) -> u64 {
+    if what >> 8 == 0 { 0 } else { what >> 8 | 0xff << 56 }
+}
+
+/// The code of a TCP or UDP socket, with the address of its `sock` where network probes want it.
+#[inline(always)]
+fn with_socket(code: u8, inode: u64) -> u64 {
+    if config!(net) == 0 { u64::from(code) } else { sock_of(inode) << 8 | u64::from(code) }
+}
+
+/// The address of a socket's `sock` as a number, which the verifier makes of no pointer that it knows the type of.
+#[inline(always)]
+fn sock_of(inode: u64) -> u64 {
+    number(inode - offset!(socket_to_inode) + offset!(socket_sk))
 }
 
 /// The file behind a descriptor of the running task, for all but the hottest path; 0 if the descriptor is closed.
@@ -77,28 +97,28 @@ pub extern "C" fn file_of_descriptor(fd: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_descriptor(fd: u64) -> u64 {
-    u64::from(descriptor(Task::current().untrusted(), fd))
+    descriptor(Task::current().untrusted(), fd)
 }
 
 /// [`of_file`] for all but the hottest paths; [`CODE_UNKNOWN`] for none.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_file_at(file: u64) -> u64 {
-    u64::from(if file == 0 { CODE_UNKNOWN } else { of_file(file) })
+    if file == 0 { u64::from(CODE_UNKNOWN) } else { of_file(file) }
 }
 
-/// What a file is.
+/// What a file is, as [`descriptor`] tells it.
 #[inline(always)]
-pub fn of_file(file: u64) -> u8 {
+pub fn of_file(file: u64) -> u64 {
     let file = At::new(file, config!(types.file));
     let inode: u64 = file.load(offset!(file_inode));
     if inode == 0 {
-        return CODE_UNKNOWN;
+        return u64::from(CODE_UNKNOWN);
     }
     let at = At::new(inode, config!(types.inode));
-    match u32::from(at.load::<u16>(offset!(inode_mode))) & S_IFMT {
+    let code = match u32::from(at.load::<u16>(offset!(inode_mode))) & S_IFMT {
         S_IFREG => of_regular(file, inode, at.load(offset!(inode_sb))),
-        S_IFSOCK => of_socket(inode),
+        S_IFSOCK => return of_socket(inode),
         S_IFIFO => Endpoint::Pipe as u8,
         S_IFCHR => match at.load::<u32>(offset!(inode_rdev)) {
             DEVICE_NULL | DEVICE_ZERO | DEVICE_FULL => CODE_NULL_DEVICE,
@@ -107,7 +127,8 @@ pub fn of_file(file: u64) -> u8 {
         S_IFBLK if is_direct(file) => Endpoint::Disk as u8,
         S_IFBLK => Endpoint::File as u8,
         _ => Endpoint::Other as u8,
-    }
+    };
+    u64::from(code)
 }
 
 #[inline(always)]
@@ -178,27 +199,76 @@ fn has_no_page_cache(magic: u64) -> bool {
 }
 
 #[inline(always)]
-fn of_socket(inode: u64) -> u8 {
+fn of_socket(inode: u64) -> u64 {
     let socket = At::new(inode - offset!(socket_to_inode), config!(types.socket));
-    let sock: u64 = socket.load(offset!(socket_sk));
-    if sock == 0 {
-        return CODE_UNKNOWN;
+    let address: u64 = socket.load(offset!(socket_sk));
+    if address == 0 {
+        return u64::from(CODE_UNKNOWN);
     }
-    let sock = At::new(sock, config!(types.sock));
-    match sock.load::<u16>(offset!(sock_family)) {
+    let sock = At::new(address, config!(types.sock));
+    let code = match sock.load::<u16>(offset!(sock_family)) {
         AF_UNIX if sock.load::<u16>(offset!(sock_type)) == SOCK_STREAM => Endpoint::Unix as u8,
         AF_UNIX => CODE_UNIX_MESSAGES,
         AF_INET | AF_INET6 => {
             // A raw socket has a protocol, too.
             let kind = (sock.load::<u16>(offset!(sock_type)), sock.load::<u16>(offset!(sock_protocol)));
             match kind {
-                (SOCK_STREAM, IPPROTO_TCP) => Endpoint::Tcp as u8,
-                (SOCK_DGRAM, IPPROTO_UDP) => Endpoint::Udp as u8,
+                (SOCK_STREAM, IPPROTO_TCP) => return with_socket(of_tcp(address, inode), inode),
+                (SOCK_DGRAM, IPPROTO_UDP) => return with_socket(Endpoint::Udp as u8, inode),
                 _ => Endpoint::Other as u8,
             }
         }
         _ => Endpoint::Other as u8,
+    };
+    u64::from(code)
+}
+
+/// Whether a TCP socket enciphers what is sent.
+#[inline(always)]
+fn of_tcp(sock: u64, inode: u64) -> u8 {
+    if offset!(sock_ulp) != 0 {
+        let protocol: u64 = At::new(sock, config!(types.tcp)).load(offset!(sock_ulp));
+        if protocol != 0 {
+            return of_upper_protocol(sock_of(inode)) as u8;
+        }
     }
+    Endpoint::Tcp as u8
+}
+
+/// What a TCP socket is that has another protocol above it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn of_upper_protocol(sock: u64) -> u64 {
+    /// `tls`, with the NUL.
+    const TLS: u32 = u32::from_le_bytes(*b"tls\0");
+    /// `TLS_SW` (include/net/tls.h, v6.1): the other configurations hand plain text on.
+    const IN_SOFTWARE: u8 = 1;
+    let plain = u64::from(Endpoint::Tcp as u8);
+    if kernel::read::<u32>(number(sock + offset!(sock_ulp)) + offset!(ulp_name)) != Some(TLS) {
+        return plain;
+    }
+    let context = number(sock + offset!(sock_ulp_data));
+    match kernel::read::<u8>(context + offset!(tls_configuration)) {
+        Some(configuration) if configuration & 7 == IN_SOFTWARE => u64::from(CODE_TLS),
+        _ => plain,
+    }
+}
+
+/// Whether the user of a TCP or UDP socket has asked with SO_ZEROCOPY for what MSG_ZEROCOPY means.
+#[inline(always)]
+pub fn hands_pages_over(fd: u64) -> bool {
+    zerocopy_enabled(fd) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn zerocopy_enabled(fd: u64) -> u64 {
+    let file = file_of_descriptor(fd);
+    if file == 0 {
+        return 0;
+    }
+    let sock = sock_of(number(file + offset!(file_inode)));
+    number(sock + offset!(sock_flags)) & offset!(sock_zerocopy)
 }
 
 /// File systems whose regular files' mappings are memory, not a file's pages.

@@ -4,8 +4,9 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
-
+use aya_ebpf::programs::BtfTracePointContext;
 use zc_common::config::RDONLY_CAST;
 
 use crate::maps::{config, offset};
@@ -171,4 +172,11 @@ pub fn read_user<T: Copy>(address: u64) -> Option<T> {
         unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void) };
     // SAFETY: written, since the helper did not fail.
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// An argument of a tracepoint as a number: where its type tells the verifier that it is a pointer, functions that take numbers refuse
+/// it.
+#[inline(always)]
+pub fn argument(ctx: &BtfTracePointContext, n: u64) -> u64 {
+    number(ctx.as_ptr() as u64 + n * 8)
 }

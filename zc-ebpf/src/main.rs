@@ -13,6 +13,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod slots;
+mod sockets;
 
 use core::ffi::c_void;
 
@@ -121,6 +122,24 @@ fn io_uring_overflow(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "io_uring_submit_req")]
 fn io_uring_submit(ctx: BtfTracePointContext) -> i32 {
     probes::io_uring::submit(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "net_dev_start_xmit")]
+fn net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
+    probes::net::transmitted(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "netif_receive_skb")]
+fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
+    probes::net::received(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    probes::net::retransmitted(&ctx);
     0
 }
 

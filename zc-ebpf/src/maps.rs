@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
 use zc_common::record::{
-    Audit, Cell, DISKS as DISK_COUNT, Disk, Fallback, LifecycleEvent, SLOTS as SLOT_COUNT, SharedKey, Slot,
-    ThreadLedger, Usage,
+    Audit, Cell, DISKS as DISK_COUNT, Disk, Fallback, LifecycleEvent, NET_OTHER, NetDevice, SLOTS as SLOT_COUNT,
+    SharedKey, Slot, SocketOwner, ThreadLedger, Usage,
 };
 
 use crate::classify::aio::AioKey;
@@ -23,6 +23,10 @@ const GONE_PROCESSES: usize = 16_384;
 const DIRTY_INODES: usize = 16_384;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
+/// Sockets whose owners are remembered.
+const OWNED_SOCKETS: usize = 32_768;
+/// Packets on their way with pages of their senders.
+const ZEROCOPY_PACKETS: usize = 8_192;
 /// Requests in flight, of io_uring or AIO, of which something is noted. The oldest notes go first: some are of requests
 /// that never complete, or complete without a word.
 const REQUESTS_NOTED: usize = 32_768;
@@ -98,6 +102,18 @@ pub static DIRTIERS: LruHashMap<u64, SharedKey, DIRTY_INODES> = LruHashMap::new(
 /// The disks that are told apart.
 #[btf_map]
 pub static DISK_NAMES: Array<Disk, DISK_COUNT> = Array::new();
+
+/// The physical network devices that are told apart.
+#[btf_map]
+pub static NET_DEVICES: Array<NetDevice, NET_OTHER> = Array::new();
+
+/// Whose sockets are, by the address of the `sock`. The least used are forgotten, with what waits for their owners.
+#[btf_map]
+pub static SOCKETS: LruHashMap<u64, SocketOwner, OWNED_SOCKETS> = LruHashMap::new();
+
+/// The sockets of packets with pages of their senders, by the packet's address.
+#[btf_map]
+pub static ZEROCOPIES: LruHashMap<u64, u64, ZEROCOPY_PACKETS> = LruHashMap::new();
 
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]

@@ -124,15 +124,17 @@ pub fn compare_exchange(word: &mut u64, expected: u64, new: u64) -> u64 {
     was
 }
 
-/// Sets a word after everything written before it.
+/// Sets a word after everything written before it; returns what it was.
 #[inline(always)]
-pub fn exchange(word: &mut u64, new: u64) {
+pub fn exchange(word: &mut u64, new: u64) -> u64 {
+    let was;
     // SAFETY: a live word of a map's element.
     unsafe {
         core::arch::asm!(
             "{new} = xchg_64({word} + 0, {new})",
             word = in(reg) core::ptr::from_mut(word),
-            new = inout(reg) new => _,
+            new = inout(reg) new => was,
         );
     }
+    was
 }

@@ -52,7 +52,7 @@ fn all_hops(hops: &[Hop]) -> String {
     let one = |hop: &Hop| {
         let mover = match hop.mover {
             Mover::Cpu(direction) => format!("cpu, {}", direction.name().replace('_', " ")),
-            Mover::Dma | Mover::Reference => hop.mover.name().to_owned(),
+            Mover::Dma | Mover::Reference | Mover::Cipher => hop.mover.name().to_owned(),
         };
         format!("{} → {} ({mover})", hop.from, hop.to)
     };

@@ -7,7 +7,7 @@
 use super::Endpoint::{self, Device, Disk, File, Mapping, Other, Pipe, Tcp, Udp, Unix, User};
 use super::Mechanism::{
     self, Aio, CopyFileRange, IoUring, IoUringFixed, IoUringZerocopy, Mmap, ProcessVmRead, ProcessVmWrite, Read,
-    Reflink, Sendfile, Splice, Tee, Vmsplice, Write,
+    Reflink, Sendfile, Splice, Tee, Vmsplice, Write, ZerocopyReceive, ZerocopySend,
 };
 use super::{Condition, Row, Textbook};
 use crate::hop::{Hop, Place as P};
@@ -90,6 +90,22 @@ pub const ROWS: &[Row] = &[
     row(Write, User, Device, &[Hop::from_user(P::Kernel)]),
     row(Write, User, Device, &[]).when(Condition::NullSink),
     row(Write, User, Other, &[Hop::from_user(P::Kernel)]),
+    // kernel TLS in software: the cipher reads where the bytes lie, the user's own pages included (tls_sw_sendmsg,
+    // net/tls/tls_sw.c, v6.1).
+    row(Write, User, Tcp, &[Hop::cipher(P::User, P::SocketBuffer)]).when(Condition::Tls),
+    row(Write, Mapping, Tcp, &[Hop::cipher(P::PageCache, P::SocketBuffer)]).when(Condition::Tls),
+    row(Sendfile, File, Tcp, &[Hop::cipher(P::PageCache, P::SocketBuffer)]).when(Condition::Tls),
+    row(Sendfile, Disk, Tcp, &[DISK_TO_PIPE, Hop::cipher(P::Pipe, P::SocketBuffer)]).when(Condition::Tls),
+    row(Splice, Pipe, Tcp, &[Hop::cipher(P::Pipe, P::SocketBuffer)]).when(Condition::Tls),
+    row(IoUring, User, Tcp, &[Hop::cipher(P::User, P::SocketBuffer)]).when(Condition::Tls),
+    // MSG_ZEROCOPY where SO_ZEROCOPY is set: the pages are handed over. Where the kernel copies them after all, that is
+    // observed.
+    row(ZerocopySend, User, Tcp, &[Hop::reference(P::User, P::SocketBuffer)]),
+    row(ZerocopySend, User, Udp, &[Hop::reference(P::User, P::SocketBuffer)]),
+    row(ZerocopySend, Mapping, Tcp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
+    // TCP_ZEROCOPY_RECEIVE: whole pages are mapped, what is none is copied into a buffer beside them.
+    row(ZerocopyReceive, Tcp, User, &[Hop::reference(P::SocketBuffer, P::User)]),
+    row(ZerocopyReceive, Tcp, User, &[Hop::to_user(P::SocketBuffer)]).when(Condition::Copied),
     // write from a mapping of a file: the textbook's mmap + write.
     row(Write, Mapping, File, &[Hop::from_user(P::PageCache)]),
     row(Write, Mapping, Disk, &[Hop::dma(P::PageCache, P::Disk)]),

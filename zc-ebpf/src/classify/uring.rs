@@ -17,7 +17,7 @@ use crate::account::{self, COUNT, COUNT_AND_MOVE, LEAVE_OUT};
 use crate::kernel::{self, At, Known, Task, number, read_user};
 use crate::maps::{self, MULTISHOTS, REQUESTS, THREADS, config, offset};
 use crate::probes::identity;
-use crate::{buffer, endpoint, slots};
+use crate::{buffer, endpoint, slots, sockets};
 
 // include/uapi/linux/io_uring.h, v6.18: numbers of operations never change.
 const READV: usize = 1;
@@ -327,12 +327,14 @@ pub fn complete(address: u64) {
     }
     let task = Task::current();
     let buffer = request.address_of_buffer(way);
-    let operation = request.operation(way, endpoint::of_file(request.at.load(offset!(request_file))));
+    let what = endpoint::of_file(request.at.load(offset!(request_file)));
+    let operation = request.operation(way, what as u8);
     let bytes = bytes as u64;
     let counts = |thread: &&mut ThreadLedger| thread.identity.id != 0 && thread.folded == 0 && request.is_of(task);
     let thread = THREADS.get(task).filter(counts);
     let Some(thread) = thread else {
         complete_elsewhere(address, operation.0, buffer, bytes);
+        sent(core::ptr::null_mut(), request, operation, what);
         return;
     };
     // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
@@ -341,6 +343,7 @@ pub fn complete(address: u64) {
         Some(found) if bytes <= found.end - buffer => piece(ledger, operation, found.endpoint, bytes),
         _ => _ = count_buffer(ledger, operation.0, buffer, bytes),
     }
+    sent(ledger, request, operation, what);
 }
 
 /// A plain read or write completes in another task than its submitter's.
@@ -373,11 +376,20 @@ extern "C" fn complete_other(address: u64, way: u64) -> u64 {
 #[inline(always)]
 fn count(request: Request, way: u8, noted: Option<&Noted>) {
     let (owner, bytes) = (Owner::of(request.task()), request.result() as u32);
-    let far = endpoint::of_file_at(request.file()) as u8;
+    let what = endpoint::of_file_at(request.file());
+    let far = what as u8;
     if way & BETWEEN != 0 {
-        return between(owner, request, far, noted.map_or(CODE_UNKNOWN, |noted| noted.source), u64::from(bytes));
+        between(owner, request, what, noted.map_or(CODE_UNKNOWN, |noted| noted.source), u64::from(bytes));
+        return;
     }
     let (operation, bytes) = received(request, way, request.operation(way, far), u64::from(bytes));
+    count_operation(owner, request, way, operation, noted, bytes);
+    sent(owner.ledger, request, operation, what);
+}
+
+/// Counts what a request between memory and a descriptor moved.
+#[inline(always)]
+fn count_operation(owner: Owner, request: Request, way: u8, operation: Operation, noted: Option<&Noted>, bytes: u64) {
     if operation.mechanism() == Mechanism::IoUringFixed as u8 {
         // Only anonymous memory and its kin can be registered for good: long-term pins of file mappings are refused
         // (check_vma_flags, mm/gup.c, v6.1). The pages stay when they are unmapped.
@@ -441,7 +453,7 @@ fn vector(owner: Owner, mut operation: Operation, noted: &Noted, mut bytes: u64)
 
 /// Counts a splice or tee. The request's file is the sink.
 #[inline(always)]
-fn between(owner: Owner, request: Request, sink: u8, noted: u8, bytes: u64) {
+fn between(owner: Owner, request: Request, sink: u64, noted: u8, bytes: u64) {
     let source = if request.is_tee() {
         // Both ends of a tee are pipes.
         Endpoint::Pipe as u8
@@ -451,7 +463,28 @@ fn between(owner: Owner, request: Request, sink: u8, noted: u8, bytes: u64) {
         // It was not open yet when the request was submitted.
         splice_source(request)
     };
-    owner.add(cell_between(Mechanism::IoUring as u8, source, sink), 1, bytes);
+    let cell = cell_between(Mechanism::IoUring as u8, source, sink as u8);
+    owner.add(cell, 1, bytes);
+    if config!(net) != 0 && endpoint::socket(sink) != 0 {
+        sockets::sent_by(request.task(), endpoint::socket(sink), u64::from(cell));
+    }
+}
+
+/// Tells whose the socket is that a request has sent on. Of one that another task completed it is not known any more
+/// from what memory: mostly anonymous.
+#[inline(always)]
+fn sent(ledger: *mut ThreadLedger, request: Request, operation: Operation, what: u64) {
+    let socket = endpoint::socket(what);
+    if config!(net) == 0 || socket == 0 || operation.is(Operation::INWARDS) {
+        return;
+    }
+    let zerocopy = u64::from(operation.mechanism() == Mechanism::IoUringZerocopy as u8);
+    // SAFETY: the running thread's ledger, or none.
+    let cell = match unsafe { ledger.as_ref() } {
+        Some(ledger) => ledger.last_cell,
+        None => u64::from(cell_of(operation, Endpoint::User as u8)),
+    };
+    sockets::sent_by(request.task(), socket | zerocopy, cell);
 }
 
 /// What a splice's other descriptor is.
@@ -694,13 +727,14 @@ pub extern "C" fn complete_again(ring: u64, user_data: u64, result: u64, cqe_fla
     let request = Request::new(multishot.request);
     let way = request.way();
     let owner = Owner::of(request.task());
-    let far = if multishot.ambiguous == 0 { endpoint::of_file_at(request.file()) as u8 } else { CODE_UNKNOWN };
+    let what = if multishot.ambiguous == 0 { endpoint::of_file_at(request.file()) } else { u64::from(CODE_UNKNOWN) };
     let bytes = (bytes as u64).saturating_sub(u64::from(multishot.header));
     // SAFETY: as above.
     let Some(noted) = (unsafe { REQUESTS.get(&multishot.request) }) else { return 0 };
-    let operation = request.operation(way, far);
+    let operation = request.operation(way, what as u8);
     let near = selected(owner, ring, noted, cqe_flags);
     owner.piece(operation, near, bytes);
+    sent(owner.ledger, request, operation, what);
     0
 }
 

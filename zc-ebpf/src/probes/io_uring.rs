@@ -2,11 +2,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::classify::uring;
-use crate::kernel::{Known, number};
+use crate::kernel::{Known, argument, number};
 use crate::maps::offset;
 
 /// `io_uring_complete`: a completion is posted. From 6.15 on it hands over the CQE, before that its fields
@@ -40,11 +39,4 @@ pub fn submit(ctx: &BtfTracePointContext) {
     if uring::is_noteworthy(Known::new(request)) {
         uring::submit(argument(ctx, 0));
     }
-}
-
-/// An argument as a number: where its type tells the verifier that it is a pointer, functions that take numbers refuse
-/// it.
-#[inline(always)]
-fn argument(ctx: &BtfTracePointContext, n: u64) -> u64 {
-    number(ctx.as_ptr() as u64 + n * 8)
 }

@@ -6,6 +6,7 @@ pub mod faults;
 pub mod identity;
 pub mod io_uring;
 pub mod lifecycle;
+pub mod net;
 pub mod sys_exit;
 pub mod threads;
 pub mod usage;

@@ -89,7 +89,7 @@ fn hops_of(row: &Row) -> Vec<HopEntry> {
         mover: hop.mover.name(),
         direction: match hop.mover {
             Mover::Cpu(direction) => Some(direction.name()),
-            Mover::Dma | Mover::Reference => None,
+            Mover::Dma | Mover::Reference | Mover::Cipher => None,
         },
     });
     hops.collect()

@@ -97,6 +97,11 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         "Bytes that were handed over by reference instead of copied.",
         &GROUP,
     )?;
+    let enciphered = families.counters(
+        "zcprof_enciphered_bytes_total",
+        "Bytes that the CPU enciphered on their way into a socket, instead of copying them (kernel TLS).",
+        &GROUP,
+    )?;
     let delivered_bytes = families.counters(
         "zcprof_delivered_bytes_total",
         "Payload bytes of the paths whose sink is not user, mapping or pipe.",
@@ -131,15 +136,20 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         for (direction, bytes) in
             [("to_user", directions.to_user), ("from_user", directions.from_user), ("in_kernel", directions.in_kernel)]
         {
-            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes);
+            let seen = profile.observed_copies(direction);
+            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes - seen);
+            if seen > 0 {
+                copied.with_label_values(&[group, direction, basis_name(Basis::Observed)]).inc_by(seen);
+            }
         }
+        enciphered.with_label_values(&[group]).inc_by(profile.enciphered_bytes);
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
         delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));
         switches.with_label_values(&[group, "system_call"]).inc_by(profile.mode_switches.system_calls);
         if let Some(faults) = profile.mode_switches.page_faults {
             switches.with_label_values(&[group, "page_fault"]).inc_by(faults);
         }
-        observed.add(group, counters, &profile, &snapshot.disks);
+        observed.add(group, counters, &profile, &snapshot.devices);
         unclassified.with_label_values(&[group]).inc_by(profile.lost.unclassified_bytes);
         mmap_bytes.with_label_values(&[group]).inc_by(profile.mmap.requested_bytes);
         mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);
@@ -179,7 +189,7 @@ fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(
         "Payload bytes that could be counted neither for a process nor on a path.",
         counters.unclassified().bytes,
     )?;
-    observed::unattributed(families, about, &counters, &snapshot.disks)?;
+    observed::unattributed(families, about, &counters, &snapshot.devices)?;
     families.counter(
         "zcprof_fallback_system_calls_total",
         "System calls that could be counted for no process.",

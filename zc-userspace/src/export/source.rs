@@ -33,7 +33,7 @@ pub struct Past {
     number: u64,
     /// By key: system calls, and where the process's cells end.
     processes: Vec<(ProcessKey, u64, usize)>,
-    cells: Vec<(u8, Cell)>,
+    cells: Vec<(u16, Cell)>,
 }
 
 impl Past {

@@ -8,7 +8,7 @@ use zc_common::path::{Condition, PathId};
 use zc_common::record::{CELL_NO_BUFFER, Cell};
 
 use super::About;
-use crate::kernel::{FallbackReading, ProbeRuns, ProbeStatus};
+use crate::kernel::{Devices, FallbackReading, ProbeRuns, ProbeStatus};
 use crate::ledger::{Counters, GroupBy, Process, ProcessKey, Snapshot};
 use crate::model::Catalogue;
 
@@ -86,7 +86,7 @@ pub(super) fn snapshot() -> Snapshot {
             evicted: 4,
             cells: vec![(file, Cell { operations: 1, bytes: 50 })],
         },
-        disks: vec!["vda".to_owned()],
+        devices: Devices { disks: vec!["vda".to_owned()], network: vec!["eth0".to_owned()] },
         runs: vec![ProbeRuns { probe: "sys_exit", runs: 7, time: Duration::from_millis(250) }],
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct Btf<'a> {
     /// Where each type starts in `types`; type 0 is void.
     starts: Vec<u32>,
     structs: HashMap<&'a [u8], u32>,
+    enums: HashMap<&'a [u8], u32>,
     functions: HashMap<&'a [u8], u32>,
     tracepoints: HashMap<&'a [u8], u32>,
 }
@@ -66,6 +67,7 @@ impl<'a> Btf<'a> {
             strings: section(16, 20)?,
             starts: vec![u32::MAX],
             structs: HashMap::new(),
+            enums: HashMap::new(),
             functions: HashMap::new(),
             tracepoints: HashMap::new(),
         };
@@ -81,6 +83,8 @@ impl<'a> Btf<'a> {
             self.starts.push(at as u32);
             if matches!(kind(info), KIND_STRUCT | KIND_UNION) && name != 0 {
                 self.structs.entry(self.string(name)?).or_insert(id);
+            } else if kind(info) == KIND_ENUM && name != 0 {
+                self.enums.entry(self.string(name)?).or_insert(id);
             } else if kind(info) == KIND_FUNC && self.string(name)?.starts_with(b"bpf_") {
                 self.functions.insert(self.string(name)?, id);
             } else if kind(info) == KIND_TYPEDEF
@@ -106,6 +110,11 @@ impl<'a> Btf<'a> {
     /// Byte offset of a field, named by a path of members through nested structures (`__sk_common.skc_family`);
     /// members of anonymous structures and unions need no name of theirs. `None` if the kernel has no such field.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u64> {
+        self.bit_offset(structure, path).map(|bits| u64::from(bits / 8))
+    }
+
+    /// The same in bits, for bit fields.
+    pub(super) fn bit_offset(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = *self.structs.get(structure.as_bytes())?;
         let mut bits = 0;
         for name in path.split('.') {
@@ -113,7 +122,18 @@ impl<'a> Btf<'a> {
             bits += offset;
             id = self.resolve(member)?;
         }
-        Some(u64::from(bits / 8))
+        Some(bits)
+    }
+
+    /// The value of an enumeration's constant.
+    pub(super) fn enumerator(&self, enumeration: &str, constant: &str) -> Option<u32> {
+        let at = self.start(*self.enums.get(enumeration.as_bytes())?)?;
+        let info = word(self.types, at + 4).ok()?;
+        (0..info & 0xffff).find_map(|i| {
+            let at = at + 12 + i as usize * 8;
+            let name = self.string(word(self.types, at).ok()?).ok()?;
+            if name == constant.as_bytes() { word(self.types, at + 4).ok() } else { None }
+        })
     }
 
     /// The id of a structure.
@@ -215,6 +235,10 @@ mod tests {
         assert_eq!(btf.tracepoint_arguments("sys_exit"), Some(2));
         assert_eq!(btf.tracepoint_arguments("no_such_thing"), None);
         assert_eq!(btf.size("list_head"), Some(16));
+        // include/linux/pid_types.h, v6.18.
+        assert_eq!(btf.enumerator("pid_type", "PIDTYPE_PID"), Some(0));
+        assert_eq!(btf.enumerator("pid_type", "NO_SUCH_THING"), None);
+        assert_eq!(btf.bit_offset("vm_area_struct", "vm_end"), Some(64));
         // These two are ABI-like: i_mode has been first since 2.6, and vm_start is first in an anonymous structure.
         assert_eq!(btf.offset("inode", "i_mode"), Some(0));
         assert_eq!(btf.offset("vm_area_struct", "vm_start"), Some(0));

@@ -13,6 +13,6 @@ mod tracer;
 
 pub use audit::{Audit, AuditError, Audited, Watch};
 pub use events::{Lifecycle, LifecycleKind};
-pub use probes::{BLOCK, FAULTS, IO_URING, ProbeStatus, SCHED, is_optional, kernel_release};
-pub use read::{FallbackReading, ProbeRuns, Reading, ThreadReading};
+pub use probes::{BLOCK, FAULTS, IO_URING, NET, ProbeStatus, SCHED, is_optional, kernel_release};
+pub use read::{Devices, FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

@@ -81,6 +81,27 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         sock_family: need("sock", "__sk_common.skc_family")?,
         sock_type: need("sock", "sk_type")?,
         sock_protocol: need("sock", "sk_protocol")?,
+        sock_flags: of_probe("sock", "__sk_common.skc_flags"),
+        sock_zerocopy: btf.enumerator("sock_flags", "SOCK_ZEROCOPY").map_or(0, |bit| 1 << bit),
+        sock_state: of_probe("sock", "__sk_common.skc_state"),
+        sock_socket: of_probe("sock", "sk_socket"),
+        inode_number: of_probe("inode", "i_ino"),
+        sock_ulp: if tells_tls(btf) { of_probe("inet_connection_sock", "icsk_ulp_ops") } else { 0 },
+        sock_ulp_data: of_probe("inet_connection_sock", "icsk_ulp_data"),
+        ulp_name: of_probe("tcp_ulp_ops", "name"),
+        tls_configuration: of_probe("tls_context", "tx_conf"),
+        skb_sk: of_probe("sk_buff", "sk"),
+        skb_dev: of_probe("sk_buff", "dev"),
+        skb_len: of_probe("sk_buff", "len"),
+        skb_data_len: of_probe("sk_buff", "data_len"),
+        skb_head: of_probe("sk_buff", "head"),
+        skb_data: of_probe("sk_buff", "data"),
+        skb_end: of_probe("sk_buff", "end"),
+        skb_transport: of_probe("sk_buff", "transport_header"),
+        shared_flags: of_probe("skb_shared_info", "flags"),
+        device_name: of_probe("net_device", "name"),
+        device_parent: of_probe("net_device", "dev.parent"),
+        device_handler: of_probe("net_device", "rx_handler"),
         mm_lock_seq: btf.offset("mm_struct", "mm_lock_seq").unwrap_or(0),
         mm_sequence,
         mm_tree_root: need("mm_struct", "mm_mt.ma_root")?,
@@ -147,6 +168,34 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         xarray_slots: of_probe("xa_node", "slots"),
         uring_cqe_by_pointer: u64::from(btf.tracepoint_arguments("io_uring_complete") == Some(3)),
     })
+}
+
+/// Whether a TCP socket with kernel TLS can be told: three bits at the start of a byte.
+fn tells_tls(btf: &Btf<'_>) -> bool {
+    btf.bit_offset("tls_context", "tx_conf").is_some_and(|bits| bits % 8 == 0)
+        && btf.offset("tcp_ulp_ops", "name").is_some()
+        && btf.offset("inet_connection_sock", "icsk_ulp_data").is_some()
+}
+
+/// What the probes of network devices can't do without and this kernel lacks, if anything.
+pub(super) fn net_lacks(btf: &Btf<'_>) -> Option<String> {
+    const FIELDS: [(&str, &str); 14] = [
+        ("sock", "__sk_common.skc_state"),
+        ("sock", "sk_socket"),
+        ("inode", "i_ino"),
+        ("sk_buff", "sk"),
+        ("sk_buff", "dev"),
+        ("sk_buff", "len"),
+        ("sk_buff", "data_len"),
+        ("sk_buff", "head"),
+        ("sk_buff", "data"),
+        ("sk_buff", "end"),
+        ("sk_buff", "transport_header"),
+        ("skb_shared_info", "flags"),
+        ("net_device", "dev.parent"),
+        ("net_device", "rx_handler"),
+    ];
+    lacking(btf, &FIELDS)
 }
 
 /// What the probes of disk I/O can't do without and this kernel lacks, if anything.
@@ -233,6 +282,7 @@ pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
         super_block: need("super_block")?,
         socket: need("socket")?,
         sock: need("sock")?,
+        tcp: optional("inet_connection_sock"),
         request: optional("io_kiocb"),
         request_context: optional("io_uring_task"),
         request_rw: optional("io_rw"),

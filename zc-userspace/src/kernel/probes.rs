@@ -62,6 +62,17 @@ pub(super) const OPTIONAL: &[Family] = &[
         provides: "dma_bytes.disk_read, dma_bytes.disk_write, disk_read_direct, disk_write_direct, page_cache",
     },
     Family {
+        name: NET,
+        programs: &[
+            ("net_dev_start_xmit", &["net_dev_start_xmit"]),
+            ("netif_receive_skb", &["netif_receive_skb"]),
+            ("tcp_retransmit_skb", &["tcp_retransmit_skb"]),
+        ],
+        lacks: offsets::net_lacks,
+        minimum_kernel: "6.1",
+        provides: "network, dma_bytes.nic_transmit, observed hops of what is sent: copies for devices without scatter-gather, and of pages handed over",
+    },
+    Family {
         name: IO_URING,
         programs: &[
             ("io_uring_complete", &["io_uring_complete"]),
@@ -82,6 +93,8 @@ pub const SCHED: &str = "sched";
 pub const FAULTS: &str = "faults";
 /// The family of disk I/O.
 pub const BLOCK: &str = "block";
+/// The family of network devices.
+pub const NET: &str = "net";
 /// The family of io_uring.
 pub const IO_URING: &str = "io_uring";
 
@@ -133,8 +146,7 @@ impl ProbeStatus {
         };
         vec![
             absent("mapping", "6.1", "path mmap:file:mapping"),
-            absent("net", "6.1", "dma_bytes.nic_transmit, dma_bytes.nic_receive, observed network hops"),
-            absent("zerocopy", "6.1", "paths zerocopy_send and zerocopy_receive"),
+            absent("net_receive", "6.1", "dma_bytes.nic_receive"),
             absent("pass_through", "6.1", "pass_through"),
         ]
     }

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
+    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
     Usage,
 };
 
@@ -31,10 +31,10 @@ pub struct ThreadReading {
 
 impl ThreadReading {
     /// The used cells.
-    pub fn used(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
+    pub fn used(&self) -> impl Iterator<Item = (u16, Cell)> + '_ {
         self.cells.iter().flat_map(|all| {
             let used = all.owners.iter().zip(&all.cells).filter(|(owner, _)| **owner != CELL_FREE);
-            used.map(|(&owner, &cell)| (owner, cell))
+            used.map(|(&owner, &cell)| (u16::from(owner), cell))
         })
     }
 }
@@ -53,7 +53,16 @@ pub struct FallbackReading {
     /// Slots whose threads were gone without having given them back; they are in `exited`.
     pub evicted: u64,
     /// Payload by catalogue cell.
-    pub cells: Vec<(u8, Cell)>,
+    pub cells: Vec<(u16, Cell)>,
+}
+
+/// Names of the devices that are told apart, by their places.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Disks.
+    pub disks: Vec<String>,
+    /// Physical network devices.
+    pub network: Vec<String>,
 }
 
 /// Everything, once.
@@ -65,8 +74,8 @@ pub struct Reading {
     pub exited: Vec<ThreadReading>,
     /// Processes that have ended since the last reading, with what the kernel counted of all their threads.
     pub ended: Vec<(SharedKey, Usage)>,
-    /// Names of the disks that are told apart, by their places.
-    pub disks: Vec<String>,
+    /// The devices that are told apart.
+    pub devices: Devices,
     /// When the probes were attached, in ns since boot.
     pub attached_at: u64,
     /// What was counted for processes outside their threads' ledgers: totals, not news.
@@ -166,6 +175,8 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     folded: 0,
     slot: 0,
     forget: [0; 6],
+    socket: 0,
+    last_cell: 0,
     usage: Usage { voluntary: 0, involuntary: 0, minor_faults: 0, major_faults: 0 },
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
     counters: EMPTY_CELLS,
@@ -204,6 +215,13 @@ pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
     taken.map(|disk| name(disk).unwrap_or_default()).collect()
 }
 
+/// The network devices' names, up to the first place that none has taken.
+pub(super) fn device_names(devices: impl Iterator<Item = NetDevice>) -> Vec<String> {
+    let taken = devices.take_while(|device| device.device != 0);
+    let name = |device: NetDevice| CStr::from_bytes_until_nul(&device.name).map(|name| name.to_string_lossy().into_owned());
+    taken.map(|device| name(device).unwrap_or_default()).collect()
+}
+
 /// Sums the fallbacks of all CPUs.
 pub(super) fn sum_fallback<'a>(cpus: impl Iterator<Item = &'a Fallback>) -> FallbackReading {
     let mut sum = FallbackReading::default();
@@ -219,7 +237,7 @@ pub(super) fn sum_fallback<'a>(cpus: impl Iterator<Item = &'a Fallback>) -> Fall
             cell.bytes += more.bytes;
         }
     }
-    sum.cells = (0..=u8::MAX).zip(cells).filter(|(_, cell)| *cell != Cell::default()).collect();
+    sum.cells = (0..).zip(cells).filter(|(_, cell)| *cell != Cell::default()).collect();
     sum
 }
 

@@ -11,13 +11,13 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
-use zc_common::record::{Cell, Disk, Fallback, SharedKey};
+use zc_common::record::{Cell, Disk, Fallback, NetDevice, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
 use super::object::Blanks;
 use super::offsets::MissingField;
-use super::probes::{Family, OPTIONAL, ProbeStatus};
+use super::probes::{Family, NET, OPTIONAL, ProbeStatus};
 use super::read::{self, HandedOut, ProbeRuns, Reading};
 use super::{bpf, calls, object, offsets};
 
@@ -148,15 +148,17 @@ impl Tracer {
         let btf = Btf::parse(&data)?;
         let cast = btf.function("bpf_rdonly_cast");
         let own_tgid = if options.exclude_self { u64::from(std::process::id()) } else { 0 };
+        let families = optional(&btf, options.without);
+        let sees_net = OPTIONAL.iter().zip(&families).any(|(family, on)| family.name == NET && on.is_ok());
         let config = Config {
             own_tgid,
+            net: u64::from(sees_net),
             ledgers: options.ledgers.code(),
             open_direct: libc::O_DIRECT as u64,
             casts: u64::from(cast.is_some()),
             types: offsets::types(&btf)?,
             offsets: offsets::resolve(&btf)?,
         };
-        let families = optional(&btf, options.without);
         let blanks = Blanks { cast, config: &config };
         let mut ebpf = load_object(&blanks, options.rows, VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
@@ -228,7 +230,9 @@ impl Tracer {
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
         let disks: Array<_, PlainDisk> = self.map("DISK_NAMES")?;
-        reading.disks = read::disk_names(disks.iter().filter_map(Result::ok).map(|disk| disk.0));
+        reading.devices.disks = read::disk_names(disks.iter().filter_map(Result::ok).map(|disk| disk.0));
+        let network: Array<_, PlainNetDevice> = self.map("NET_DEVICES")?;
+        reading.devices.network = read::device_names(network.iter().filter_map(Result::ok).map(|device| device.0));
         reading.runs = self.runs();
         Ok(reading)
     }
@@ -314,6 +318,12 @@ unsafe impl aya::Pod for PlainFallback {}
 struct PlainDisk(Disk);
 // SAFETY: plain integers without padding.
 unsafe impl aya::Pod for PlainDisk {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PlainNetDevice(NetDevice);
+// SAFETY: plain integers without padding.
+unsafe impl aya::Pod for PlainNetDevice {}
 
 pub(super) fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;

@@ -2,7 +2,7 @@
 
 use zc_common::record::{
     CELL_FAULTS, CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, CELL_NO_ROW, CELL_SWITCHES, Cell, DISK_KINDS, DISKS,
-    FIRST_DISK_CELL, Usage,
+    FIRST_DISK_CELL, FIRST_NET_CELL, NET_PLACES, Usage,
 };
 
 /// What was counted for a thread, process or group: system calls, and operations and bytes by catalogue cell.
@@ -11,14 +11,14 @@ pub struct Counters {
     /// sys_exit events.
     pub system_calls: u64,
     /// Sorted by cell; none is zero.
-    cells: Vec<(u8, Cell)>,
+    cells: Vec<(u16, Cell)>,
 }
 
 /// The cells that hold what the kernel itself counts.
-fn cells_of(usage: &Usage) -> [(u8, Cell); 2] {
+fn cells_of(usage: &Usage) -> [(u16, Cell); 2] {
     [
-        (CELL_SWITCHES, Cell { operations: usage.voluntary, bytes: usage.involuntary }),
-        (CELL_FAULTS, Cell { operations: usage.minor_faults, bytes: usage.major_faults }),
+        (u16::from(CELL_SWITCHES), Cell { operations: usage.voluntary, bytes: usage.involuntary }),
+        (u16::from(CELL_FAULTS), Cell { operations: usage.minor_faults, bytes: usage.major_faults }),
     ]
 }
 
@@ -30,7 +30,8 @@ impl Counters {
     }
 
     /// Adds to one cell.
-    pub fn add_cell(&mut self, cell: u8, more: Cell) {
+    pub fn add_cell(&mut self, cell: impl Into<u16>, more: Cell) {
+        let cell = cell.into();
         if more == Cell::default() {
             return;
         }
@@ -98,14 +99,15 @@ impl Counters {
 
     /// One cell.
     #[must_use]
-    pub fn get(&self, cell: u8) -> Cell {
+    pub fn get(&self, cell: impl Into<u16>) -> Cell {
+        let cell = cell.into();
         self.cells
             .binary_search_by_key(&cell, |(owner, _)| *owner)
             .map_or_else(|_| Cell::default(), |at| self.cells[at].1)
     }
 
     /// All cells that are not zero, in the catalogue's order.
-    pub fn iter(&self) -> impl Iterator<Item = (u8, Cell)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (u16, Cell)> + '_ {
         self.cells.iter().copied()
     }
 
@@ -120,6 +122,16 @@ impl Counters {
     #[must_use]
     pub fn disk_at(&self, place: u8, kind: u8) -> u64 {
         self.get(FIRST_DISK_CELL + place * DISK_KINDS + kind).bytes
+    }
+
+    /// Bytes that network devices were handed, and of them those in pages: by the device's place, or all places that
+    /// `wanted` picks.
+    #[must_use]
+    pub fn transmitted(&self, wanted: impl Fn(usize) -> bool) -> (u64, u64) {
+        let places = (0..NET_PLACES).filter(|place| wanted(*place));
+        places.map(|place| self.get(FIRST_NET_CELL + place as u16)).fold((0, 0), |(bytes, paged), cell| {
+            (bytes + cell.bytes, paged + cell.operations)
+        })
     }
 
     /// What could not be resolved: descriptors, buffers, combinations without a row.
@@ -147,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn counters() -> impl Strategy<Value = Counters> {
-        let cells = prop::collection::vec((any::<u8>(), 0..1000_u64, 0..1_000_000_u64), 0..20);
+        let cells = prop::collection::vec((0..1024_u16, 0..1000_u64, 0..1_000_000_u64), 0..20);
         (0..1000_u64, cells).prop_map(|(system_calls, cells)| {
             let mut counters = Counters::with_calls(system_calls);
             for (cell, operations, bytes) in cells {

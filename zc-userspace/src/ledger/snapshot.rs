@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::identity::ProcessKey;
-use crate::kernel::{FallbackReading, ProbeRuns};
+use crate::kernel::{Devices, FallbackReading, ProbeRuns};
 
 /// A process and its totals since it was first seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub struct Snapshot {
     pub groups: BTreeMap<String, Counters>,
     /// What could be counted for no process.
     pub fallback: FallbackReading,
-    /// Names of the disks that are told apart.
-    pub disks: Vec<String>,
+    /// The devices that are told apart.
+    pub devices: Devices,
     /// How often the probes ran.
     pub runs: Vec<ProbeRuns>,
 }

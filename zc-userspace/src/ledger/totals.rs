@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::groups::{GroupBy, Groups};
 use super::identity::{Cgroup, ProcessKey};
 use super::snapshot::{Process, Snapshot};
-use crate::kernel::{FallbackReading, Lifecycle, LifecycleKind, ProbeRuns, Reading, ThreadReading};
+use crate::kernel::{Devices, FallbackReading, Lifecycle, LifecycleKind, ProbeRuns, Reading, ThreadReading};
 
 /// Exited processes that are kept at the most, where they are not kept for good: the retention alone would let a host
 /// that runs 100 commands a second fill the daemon's memory.
@@ -80,7 +80,7 @@ pub struct Ledger {
     groups: Groups,
     fallback: FallbackReading,
     runs: Vec<ProbeRuns>,
-    disks: Vec<String>,
+    devices: Devices,
 }
 
 fn key_of(identity: &Identity) -> ProcessKey {
@@ -121,7 +121,7 @@ impl Ledger {
             groups: Groups::new(settings.max_groups),
             fallback: FallbackReading::default(),
             runs: Vec::new(),
-            disks: Vec::new(),
+            devices: Devices::default(),
         }
     }
 
@@ -188,13 +188,13 @@ impl Ledger {
             // it wrote is written back now.
             let owner =
                 Identity { tgid: key.tgid, process_start: key.process_start, comm: UNKNOWN, ..Identity::default() };
-            if let Ok(number) = u8::try_from(key.cell) {
+            if let Ok(number) = u16::try_from(key.cell) {
                 let entry = match self.entries.get_mut(&key_of(&owner)) {
                     Some(entry) => entry,
                     None => self.entry(&owner),
                 };
                 match number {
-                    CELL_CALLS => entry.shared.system_calls += cell.operations,
+                    number if number == u16::from(CELL_CALLS) => entry.shared.system_calls += cell.operations,
                     _ => entry.shared.add_cell(number, *cell),
                 }
                 entry.shared_keys.push(*key);
@@ -217,7 +217,7 @@ impl Ledger {
         }
         self.fallback = reading.fallback;
         self.runs = reading.runs;
-        self.disks = reading.disks;
+        self.devices = reading.devices;
         self.settle(now)
     }
 
@@ -259,9 +259,9 @@ impl Ledger {
     pub fn close(&mut self, taken: Vec<(SharedKey, Cell)>) {
         for (key, cell) in taken {
             let owner = ProcessKey { tgid: key.tgid, start: key.process_start };
-            let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u8::try_from(key.cell)) else { continue };
+            let (Some(entry), Ok(number)) = (self.entries.get_mut(&owner), u16::try_from(key.cell)) else { continue };
             match number {
-                CELL_CALLS => entry.exited.system_calls += cell.operations,
+                number if number == u16::from(CELL_CALLS) => entry.exited.system_calls += cell.operations,
                 _ => entry.exited.add_cell(number, cell),
             }
         }
@@ -294,8 +294,8 @@ impl Ledger {
         let mut processes: Vec<_> = self.entries.values().map(|entry| Arc::clone(&entry.process)).collect();
         processes.sort_unstable_by_key(|process| process.key);
         let groups: BTreeMap<_, _> = self.groups.totals().clone();
-        let (fallback, disks, runs) = (self.fallback.clone(), self.disks.clone(), self.runs.clone());
-        Snapshot { taken, duration, processes, groups, fallback, disks, runs }
+        let (fallback, devices, runs) = (self.fallback.clone(), self.devices.clone(), self.runs.clone());
+        Snapshot { taken, duration, processes, groups, fallback, devices, runs }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zc_common::hop::{Direction, Hop, Mover};
+use zc_common::hop::{Direction, Hop, Mover, Place};
 use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
-use zc_common::record::{Cell, FIRST_ROW_CELL};
+use zc_common::record::{COPIED_AFTER_ALL, Cell, FIRST_ROW_CELL, LINEARIZED};
 
 use crate::kernel::IO_URING;
 use crate::ledger::Counters;
@@ -30,13 +30,16 @@ pub struct PathTotals {
     pub operations: u64,
     /// Payload bytes (peeked ones are not payload).
     pub bytes: u64,
-    /// Bytes by hop: every one modelled from the payload and the path's row.
+    /// Bytes by hop, modelled from the payload and the path's row.
     pub hops: BTreeMap<Hop, u64>,
+    /// Bytes by hop that a probe saw, beside those.
+    pub observed: BTreeMap<Hop, u64>,
 }
 
 impl PathTotals {
     fn moved_by(&self, wanted: impl Fn(Mover) -> bool) -> u64 {
-        self.hops.iter().filter(|(hop, _)| wanted(hop.mover)).map(|(_, bytes)| bytes).sum()
+        let all = self.hops.iter().chain(&self.observed);
+        all.filter(|(hop, _)| wanted(hop.mover)).map(|(_, bytes)| bytes).sum()
     }
 
     /// Bytes that the CPU copied.
@@ -49,6 +52,18 @@ impl PathTotals {
     #[must_use]
     pub fn copied_in(&self, direction: Direction) -> u64 {
         self.moved_by(|mover| mover == Mover::Cpu(direction))
+    }
+
+    /// Bytes that a probe saw the CPU copy, of one direction.
+    #[must_use]
+    pub fn observed_in(&self, direction: Direction) -> u64 {
+        self.observed.iter().filter(|(hop, _)| hop.mover == Mover::Cpu(direction)).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes that the CPU enciphered on their way.
+    #[must_use]
+    pub fn enciphered(&self) -> u64 {
+        self.moved_by(|mover| mover == Mover::Cipher)
     }
 
     /// Bytes that were handed over by reference.
@@ -98,8 +113,8 @@ impl Catalogue {
 
     /// The row of a cell; none for the reserved ones.
     #[must_use]
-    pub fn row(&self, cell: u8) -> Option<&Row> {
-        self.rows.get(usize::from(cell.checked_sub(FIRST_ROW_CELL)?))
+    pub fn row(&self, cell: u16) -> Option<&Row> {
+        self.rows.get(usize::from(cell.checked_sub(u16::from(FIRST_ROW_CELL))?))
     }
 
     /// The cell of a path under a condition.
@@ -114,6 +129,9 @@ impl Catalogue {
     pub fn paths(&self, counters: &Counters) -> BTreeMap<PathId, PathTotals> {
         let mut paths: BTreeMap<PathId, PathTotals> = BTreeMap::new();
         for (cell, Cell { operations, bytes }) in counters.iter() {
+            if let Some((row, hop)) = self.observed(cell) {
+                *paths.entry(row.id()).or_default().observed.entry(hop).or_default() += bytes;
+            }
             let Some(row) = self.row(cell) else { continue };
             if row.condition == Condition::Asked {
                 continue;
@@ -126,6 +144,17 @@ impl Catalogue {
             }
         }
         paths
+    }
+
+    /// The path that a cell of observed bytes is for, and how a probe saw them move.
+    #[must_use]
+    pub fn observed(&self, cell: u16) -> Option<(&Row, Hop)> {
+        let hop = match cell & !0xff {
+            COPIED_AFTER_ALL => Hop::in_kernel(Place::User, Place::SocketBuffer),
+            LINEARIZED => Hop::in_kernel(Place::SocketBuffer, Place::SocketBuffer),
+            _ => return None,
+        };
+        self.row(cell & 0xff).map(|row| (row, hop))
     }
 
     /// mmap calls of files and the bytes that they asked for.
@@ -163,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_probe_saw_is_beside_what_the_row_says() {
+        let catalogue = Catalogue::default();
+        let id = PathId::parse("zerocopy_send:user:tcp").unwrap();
+        let cell = catalogue.cell(id, Condition::Always).unwrap();
+        let mut counters = Counters::default();
+        counters.add_cell(cell, Cell { operations: 1, bytes: 100 });
+        counters.add_cell(COPIED_AFTER_ALL + u16::from(cell), Cell { operations: 0, bytes: 60 });
+        counters.add_cell(LINEARIZED + u16::from(cell), Cell { operations: 0, bytes: 7 });
+        let path = &catalogue.paths(&counters)[&id];
+        assert_eq!((path.operations, path.bytes, path.referenced(), path.copied()), (1, 100, 100, 67));
+        assert_eq!(path.observed_in(Direction::InKernel), 67);
+    }
+
+    #[test]
     fn dev_null_takes_without_a_copy() {
         let paths = counted(&[("write:user:device", Condition::NullSink, 1, 100)]);
         let path = &paths[&PathId::parse("write:user:device").unwrap()];
@@ -180,7 +223,6 @@ mod tests {
     fn what_is_not_seen_is_told_from_what_did_not_happen() {
         let catalogue = Catalogue::default();
         assert_eq!(catalogue.unseen(Mechanism::Sendfile), None);
-        assert!(catalogue.unseen(Mechanism::ZerocopySend).unwrap().contains("zerocopy_send"));
         assert!(catalogue.unseen(Mechanism::Mmap).is_some());
     }
 

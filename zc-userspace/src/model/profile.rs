@@ -1,15 +1,19 @@
 //! A copy profile: what the contract's JSON holds for one process or several.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use zc_common::hop::Direction;
+use zc_common::hop::{Direction, Hop, Place};
 use zc_common::path::{Endpoint, Mechanism, PathId};
-use zc_common::record::{CELL_CACHE_FILLS, CELL_FAULTS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE};
+use zc_common::record::{
+    CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE,
+    NET_VIRTUAL,
+};
 
 use super::hops::{Catalogue, PathTotals};
-use crate::kernel::{BLOCK, FAULTS, SCHED};
+use crate::kernel::{BLOCK, FAULTS, NET, SCHED};
 use crate::ledger::{Counters, Process};
 
 /// How a figure was come by.
@@ -50,7 +54,7 @@ pub struct HopBytes {
     pub from: String,
     /// Where they went.
     pub to: String,
-    /// cpu, dma or reference.
+    /// cpu, dma, reference, or cipher: the CPU enciphers them on their way.
     pub mover: String,
     /// How many.
     pub bytes: u64,
@@ -117,6 +121,24 @@ pub struct DmaBytes {
     pub nic_transmit: Option<u64>,
     /// Network to memory.
     pub nic_receive: Option<u64>,
+}
+
+/// Bytes of TCP and UDP sockets that the kernel handed to network devices, with their headers, once for each device that
+/// hands them on to another; null where no probe sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkBytes {
+    /// To any device.
+    pub transmitted_bytes: Option<u64>,
+    /// The part of them that lay in pages: a device with scatter-gather fetches these where they are.
+    pub paged_bytes: Option<u64>,
+    /// The part of `transmitted_bytes` that went to virtual devices (loopback, veth, bridges), which do no DMA.
+    pub virtual_bytes: Option<u64>,
+    /// Payload that the CPU copied into one piece first, since the device takes no pages (no scatter-gather).
+    pub linearized_bytes: Option<u64>,
+    /// Payload handed over (MSG_ZEROCOPY, SEND_ZC) that the kernel copied after all, since its receiver is on this host.
+    pub copied_after_all_bytes: Option<u64>,
+    /// TCP payload that was sent again.
+    pub retransmitted_bytes: Option<u64>,
 }
 
 /// User to kernel and back: two for each sys_exit event, two for each user fault.
@@ -205,8 +227,12 @@ pub struct Profile {
     pub copied_bytes: CopiedBytes,
     /// Sum over all reference hops.
     pub referenced_bytes: u64,
+    /// Bytes that the CPU enciphered on their way into a socket, instead of copying them (kernel TLS).
+    pub enciphered_bytes: u64,
     /// By devices.
     pub dma_bytes: DmaBytes,
+    /// What was handed to network devices.
+    pub network: NetworkBytes,
     /// Copied per delivered byte; null when nothing was delivered.
     pub copies_per_byte: Option<f64>,
     /// User to kernel and back.
@@ -242,15 +268,29 @@ impl ProcessInfo {
     }
 }
 
+impl Profile {
+    /// Bytes that a probe saw the CPU copy, in a direction.
+    #[must_use]
+    pub fn observed_copies(&self, direction: &str) -> u64 {
+        // All that probes see is copied in the kernel.
+        let hops = self.paths.iter().flat_map(|path| &path.hops);
+        let seen = hops.filter(|hop| hop.basis == Basis::Observed && hop.mover == "cpu");
+        if direction == Direction::InKernel.name() { seen.map(|hop| hop.bytes).sum() } else { 0 }
+    }
+}
+
 impl PathProfile {
     fn of(id: PathId, totals: &PathTotals) -> Self {
-        let hops = totals.hops.iter().map(|(hop, &bytes)| HopBytes {
-            from: hop.from.name().to_owned(),
-            to: hop.to.name().to_owned(),
-            mover: hop.mover.name().to_owned(),
-            bytes,
-            basis: Basis::Modelled,
-        });
+        let hop = |basis| {
+            move |(hop, &bytes): (&Hop, &u64)| HopBytes {
+                from: hop.from.name().to_owned(),
+                to: hop.to.name().to_owned(),
+                mover: hop.mover.name().to_owned(),
+                bytes,
+                basis,
+            }
+        };
+        let hops = totals.hops.iter().map(hop(Basis::Modelled)).chain(totals.observed.iter().map(hop(Basis::Observed)));
         Self {
             id: id.to_string(),
             mechanism: id.mechanism.name().to_owned(),
@@ -269,6 +309,27 @@ impl PathProfile {
 /// Whether payload that ends there has been delivered, rather than brought where the process can use it.
 fn delivers(sink: Endpoint) -> bool {
     !matches!(sink, Endpoint::User | Endpoint::Mapping | Endpoint::Pipe)
+}
+
+fn network(seen: bool, counters: &Counters, paths: &BTreeMap<PathId, PathTotals>) -> NetworkBytes {
+    if !seen {
+        return NetworkBytes::default();
+    }
+    let copied = |from| {
+        let of_path = |totals: &PathTotals| -> u64 {
+            totals.observed.iter().filter(|(hop, _)| hop.from == from).map(|(_, bytes)| bytes).sum()
+        };
+        paths.values().map(of_path).sum()
+    };
+    let (transmitted, paged) = counters.transmitted(|_| true);
+    NetworkBytes {
+        transmitted_bytes: Some(transmitted),
+        paged_bytes: Some(paged),
+        virtual_bytes: Some(counters.transmitted(|place| place == NET_VIRTUAL).0),
+        linearized_bytes: Some(copied(Place::SocketBuffer)),
+        copied_after_all_bytes: Some(copied(Place::User)),
+        retransmitted_bytes: Some(counters.get(CELL_RETRANSMITTED).bytes),
+    }
 }
 
 /// Makes a profile of counters.
@@ -309,12 +370,14 @@ pub fn profile(
         delivered_bytes,
         copied_bytes,
         referenced_bytes: paths.values().map(PathTotals::referenced).sum(),
+        enciphered_bytes: paths.values().map(PathTotals::enciphered).sum(),
+        network: network(catalogue.sees.contains(NET), counters, &paths),
         dma_bytes: DmaBytes {
             disk_read: seen(BLOCK, counters.disk(|kind| kind & DISK_WRITE == 0)),
             disk_write: seen(BLOCK, counters.disk(|kind| kind & DISK_WRITE != 0)),
             disk_read_direct: seen(BLOCK, counters.disk(|kind| kind == DISK_DIRECT)),
             disk_write_direct: seen(BLOCK, counters.disk(|kind| kind == DISK_DIRECT | DISK_WRITE)),
-            nic_transmit: None,
+            nic_transmit: seen(NET, counters.transmitted(|place| place != NET_VIRTUAL).0),
             nic_receive: None,
         },
         copies_per_byte: (delivered_bytes != 0).then(|| copied_bytes.total() as f64 / delivered_bytes as f64),

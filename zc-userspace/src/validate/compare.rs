@@ -2,9 +2,10 @@
 
 use zc_common::hop::{Direction, Mover};
 use zc_common::path::{Condition, PathId};
+use zc_common::record::{COPIED_AFTER_ALL, LINEARIZED};
 
 use super::{Compared, Copied, Moved, Row};
-use crate::kernel::Audited;
+use crate::kernel::{Audited, NET};
 use crate::ledger::Counters;
 use crate::model::Catalogue;
 use crate::workload::{Copies, Outcome, Workload};
@@ -45,16 +46,19 @@ pub(super) fn failed(catalogue: &Catalogue, workload: &Workload, why: &str) -> R
 
 /// Compares.
 pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome, counted: &Counters) -> Row {
-    let cell = PathId::parse(workload.id).and_then(|id| catalogue.cell(id, workload.condition));
+    let cell = PathId::parse(workload.id).and_then(|id| catalogue.cell(id, workload.condition)).map(u16::from);
     let ledger = cell.map(|cell| counted.get(cell)).unwrap_or_default();
-    let moved = modelled(catalogue, cell, ledger.bytes);
+    let mut moved = modelled(catalogue, cell, ledger.bytes);
+    let modelled = moved.to_user + moved.from_user + moved.in_kernel;
+    let observed = cell.and_then(|cell| observed(catalogue, workload, counted, cell));
+    moved.in_kernel += observed.unwrap_or(0);
     let mut row = Row {
         chunk: outcome.chunk,
         operations: Compared { expected: outcome.operations, ledger: ledger.operations },
         bytes: Compared { expected: outcome.bytes, ledger: ledger.bytes },
         copied_bytes: Copied {
-            modelled: moved.to_user + moved.from_user + moved.in_kernel,
-            observed: None,
+            modelled,
+            observed,
             audited: None,
         },
         moved,
@@ -124,12 +128,19 @@ pub(super) fn not_audited(row: Row) -> Row {
 }
 
 fn of(copies: Copies) -> Moved {
-    let Copies { to_user, from_user, in_kernel, referenced, dma } = copies;
-    Moved { to_user, from_user, in_kernel, referenced, dma }
+    let Copies { to_user, from_user, in_kernel, referenced, dma, enciphered } = copies;
+    Moved { to_user, from_user, in_kernel, referenced, dma, enciphered }
+}
+
+/// What probes saw the CPU copy beside what the row says, all of it in the kernel; nothing where none would see it.
+fn observed(catalogue: &Catalogue, workload: &Workload, counted: &Counters, cell: u16) -> Option<u64> {
+    let sends = workload.sink_is_watched() && catalogue.sees.contains(NET);
+    let copies = [COPIED_AFTER_ALL, LINEARIZED].map(|kind| counted.get(kind + cell).bytes);
+    sends.then(|| copies.iter().sum())
 }
 
 /// What the catalogue's row makes of so many bytes.
-fn modelled(catalogue: &Catalogue, cell: Option<u8>, bytes: u64) -> Moved {
+fn modelled(catalogue: &Catalogue, cell: Option<u16>, bytes: u64) -> Moved {
     let mut moved = Moved::default();
     for hop in cell.and_then(|cell| catalogue.row(cell)).map_or(&[][..], |row| row.hops) {
         let sum = match hop.mover {
@@ -138,6 +149,7 @@ fn modelled(catalogue: &Catalogue, cell: Option<u8>, bytes: u64) -> Moved {
             Mover::Cpu(Direction::InKernel) => &mut moved.in_kernel,
             Mover::Reference => &mut moved.referenced,
             Mover::Dma => &mut moved.dma,
+            Mover::Cipher => &mut moved.enciphered,
         };
         *sum += bytes;
     }
@@ -150,7 +162,7 @@ fn listed(catalogue: &Catalogue, counted: &Counters) -> String {
         .iter()
         .map(|(cell, counters)| {
             let name = catalogue.row(cell).map_or_else(
-                || "unclassified".to_owned(),
+                || format!("cell {cell}"),
                 |row| match row.condition {
                     Condition::Always => row.id().to_string(),
                     condition => format!("{}@{condition}", row.id()),

@@ -63,6 +63,8 @@ pub struct Moved {
     pub referenced: u64,
     /// By DMA.
     pub dma: u64,
+    /// Enciphered.
+    pub enciphered: u64,
 }
 
 /// One workload's comparison.

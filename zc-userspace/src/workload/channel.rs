@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::sendfile::sendfile;
 use nix::unistd::{self, Whence, lseek};
 
 use super::fixture::PAGE;
@@ -18,6 +19,8 @@ use super::memory::Memory;
 const DRAIN_AT: u64 = 64 << 10;
 /// Streams are fed at least this much at a time.
 const FEED: u64 = 128 << 10;
+/// Streams of pages are fed this much at a time.
+const PAGES: usize = 256 << 10;
 /// Milliseconds. Nothing on one machine takes this long, unless it never comes.
 const PATIENCE: u16 = 10_000;
 
@@ -75,6 +78,8 @@ struct Line {
     parts: usize,
     excess: usize,
     spare: Memory,
+    /// What a stream is fed from, if not from `spare`.
+    feed: Option<File>,
 }
 
 /// Two connected descriptors: the one that the operations use, and its peer.
@@ -101,6 +106,24 @@ impl Channel {
         Self::line(pair, shape, false)
     }
 
+    /// A stream socket that is fed pages that nobody else has: from /dev/zero.
+    pub(super) fn stream_of_pages(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
+        let mut channel = Self::stream(pair, shape)?;
+        if let Some(line) = &mut channel.line {
+            line.feed = Some(File::open("/dev/zero")?);
+        }
+        Ok(channel)
+    }
+
+    /// A stream socket that is fed one chunk at a time.
+    pub(super) fn stream_of_chunks(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
+        let mut channel = Self::stream(pair, shape)?;
+        if let Some(line) = &mut channel.line {
+            line.spare = Memory::user(usize::try_from(shape.chunk)?)?;
+        }
+        Ok(channel)
+    }
+
     /// A datagram socket, or whatever keeps messages apart.
     pub(super) fn datagrams(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
         Self::line(pair, shape, true)
@@ -112,7 +135,7 @@ impl Channel {
             fcntl(end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         }
         let spare = Memory::user(shape.feed())?;
-        let line = Line { peer, waiting: 0, datagrams, parts: shape.parts, excess: shape.excess, spare };
+        let line = Line { peer, waiting: 0, datagrams, parts: shape.parts, excess: shape.excess, spare, feed: None };
         Ok(Self { fd, at: 0, span: None, direct: false, line: Some(line) })
     }
 
@@ -203,7 +226,11 @@ impl Channel {
 impl Line {
     /// The feeder of a path's source: always a plain write from anonymous memory.
     fn feed_stream(&mut self) -> nix::Result<()> {
-        match unistd::write(&self.peer, self.spare.all()?) {
+        let fed = match &self.feed {
+            Some(feed) => sendfile(&self.peer, feed, None, PAGES),
+            None => unistd::write(&self.peer, self.spare.all()?),
+        };
+        match fed {
             Ok(n) => self.waiting += n as u64,
             Err(Errno::EAGAIN) => {}
             Err(errno) => return Err(errno),

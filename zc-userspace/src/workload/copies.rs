@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use zc_common::path::Condition;
+
 use super::Workload;
 use super::fixture::Fixture;
 
@@ -20,14 +22,19 @@ pub struct Copies {
     pub referenced: u64,
     /// Moved by a device.
     pub dma: u64,
+    /// Enciphered by the CPU on their way.
+    pub enciphered: u64,
 }
 
-const NONE: Copies = Copies { to_user: 0, from_user: 0, in_kernel: 0, referenced: 0, dma: 0 };
+const NONE: Copies = Copies { to_user: 0, from_user: 0, in_kernel: 0, referenced: 0, dma: 0, enciphered: 0 };
 const TO_USER: Copies = Copies { to_user: 1, ..NONE };
 const FROM_USER: Copies = Copies { from_user: 1, ..NONE };
 const IN_KERNEL: Copies = Copies { in_kernel: 1, ..NONE };
 const REFERENCED: Copies = Copies { referenced: 1, ..NONE };
 const DMA: Copies = Copies { dma: 1, ..NONE };
+const ENCIPHERED: Copies = Copies { enciphered: 1, ..NONE };
+/// Over loopback the kernel copies the pages that it was handed (skb_copy_ubufs).
+const HANDED_OVER_IN_VAIN: Copies = Copies { referenced: 1, in_kernel: 1, ..NONE };
 
 impl Copies {
     /// These for a number of bytes.
@@ -39,6 +46,7 @@ impl Copies {
             in_kernel: self.in_kernel * bytes,
             referenced: self.referenced * bytes,
             dma: self.dma * bytes,
+            enciphered: self.enciphered * bytes,
         }
     }
 
@@ -49,6 +57,7 @@ impl Copies {
             in_kernel: self.in_kernel + more.in_kernel,
             referenced: self.referenced + more.referenced,
             dma: self.dma + more.dma,
+            enciphered: self.enciphered + more.enciphered,
         }
     }
 }
@@ -64,6 +73,7 @@ pub(super) fn per_byte(workload: &Workload) -> Copies {
         "write" => match workload.sink {
             Fixture::Disk => DMA,
             Fixture::Null => NONE,
+            Fixture::Tls => ENCIPHERED,
             _ => FROM_USER,
         },
         // Into memory and out of it as the plain calls do; registered buffers by the kernel's own mappings of them.
@@ -75,11 +85,14 @@ pub(super) fn per_byte(workload: &Workload) -> Copies {
         "io_uring" | "aio" if workload.is_out_of_memory() => match workload.sink {
             Fixture::Disk => DMA,
             Fixture::Null => NONE,
+            Fixture::Tls => ENCIPHERED,
             _ => FROM_USER,
         },
         "io_uring_fixed" if [workload.source, workload.sink].contains(&Fixture::Disk) => DMA,
         "io_uring_fixed" => IN_KERNEL,
-        "io_uring_zerocopy" => REFERENCED,
+        "io_uring_zerocopy" | "zerocopy_send" => HANDED_OVER_IN_VAIN,
+        "zerocopy_receive" if workload.condition == Condition::Copied => TO_USER,
+        "zerocopy_receive" => REFERENCED,
         "io_uring" if workload.variant == "tee" => REFERENCED,
         "process_vm_read" => TO_USER,
         "process_vm_write" => FROM_USER,
@@ -106,6 +119,7 @@ fn through_pipe(source: Fixture, sink: Fixture) -> Copies {
         Fixture::Pipe | Fixture::Null => NONE,
         Fixture::Disk => DMA,
         Fixture::Tcp | Fixture::Udp | Fixture::Unix => REFERENCED,
+        Fixture::Tls => ENCIPHERED,
         _ => IN_KERNEL,
     };
     put.and(taken)

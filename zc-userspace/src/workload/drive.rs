@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 use super::channel::Shape;
-use super::fixture::End;
+use super::fixture::{End, Fixture};
 use super::memory::Memory;
 use super::reflink::Shared;
 use super::ring::Ring;
@@ -69,6 +69,9 @@ impl Stage {
         let second = second.memory(shape(true).memory(), directory)?.context("not memory")?;
         let mut source_end = source.open(&shape(true), directory, shared.as_ref())?;
         let mut sink_end = sink.open(&shape(false), directory, shared.as_ref())?;
+        if sink == Fixture::Received {
+            sink_end = End::Memory(Memory::received(usize::try_from(chunk)?, source_end.fd()?)?);
+        }
         let ring = match workload.ring {
             Some(plan) => Some(uring::open(plan, workload.registered, &mut source_end, &mut sink_end)?),
             None => None,

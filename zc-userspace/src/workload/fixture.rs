@@ -11,7 +11,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use super::channel::{Channel, Shape};
 use super::memory::Memory;
 use super::reflink::Shared;
-use super::{files, int80, sockets};
+use super::{files, int80, sockets, tls, zerocopy};
 
 /// What O_DIRECT's offsets, lengths and addresses are multiples of, on any disk of today.
 pub(super) const PAGE: u64 = 4096;
@@ -33,8 +33,18 @@ pub(super) enum Fixture {
     Tcp,
     /// The same over IPv6.
     Tcp6,
+    /// A pair of connected TCP sockets, the first of which may hand pages over (SO_ZEROCOPY).
+    TcpZerocopy,
+    /// A pair of connected TCP sockets, the first of which enciphers what is sent (kernel TLS).
+    Tls,
+    /// A pair of connected TCP sockets, whose first is fed whole pages that can be mapped.
+    TcpPages,
+    /// The same, fed a chunk at a time.
+    TcpChunks,
     /// A pair of connected UDP sockets over IPv4's loopback.
     Udp,
+    /// The same, the first of which may hand pages over.
+    UdpZerocopy,
     /// The same over IPv6.
     Udp6,
     /// A pair of unix stream sockets.
@@ -67,6 +77,8 @@ pub(super) enum Fixture {
     Mapping,
     /// A private mapping of the same, not writable.
     MappingReadOnly,
+    /// Where pages of a TCP socket, the other end, are mapped.
+    Received,
     /// A file that can share its blocks with another, as long as one chunk.
     Reflinked,
     /// The same, where only whole blocks can be shared.
@@ -87,7 +99,7 @@ impl Fixture {
     /// The largest chunk that an operation can move whole.
     pub(super) const fn chunk_limit(self) -> u64 {
         match self {
-            Self::Udp | Self::Udp6 | Self::UnixDatagram | Self::Netlink => 32 << 10,
+            Self::Udp | Self::UdpZerocopy | Self::Udp6 | Self::UnixDatagram | Self::Netlink => 32 << 10,
             Self::Event => 8,
             // What the kernel formats at a time.
             Self::Proc => PAGE,
@@ -98,7 +110,7 @@ impl Fixture {
     pub(super) const fn is_memory(self) -> bool {
         matches!(
             self,
-            Self::User | Self::User32 | Self::UserShared | Self::UserPrivate | Self::Mapping | Self::MappingReadOnly
+            Self::User | Self::Received | Self::User32 | Self::UserShared | Self::UserPrivate | Self::Mapping | Self::MappingReadOnly
         )
     }
 
@@ -121,6 +133,11 @@ impl Fixture {
             }
             Self::Tcp => Channel::stream(sockets::tcp("127.0.0.1:0")?, shape)?,
             Self::Tcp6 => Channel::stream(sockets::tcp("[::1]:0")?, shape)?,
+            Self::TcpZerocopy => Channel::stream(zerocopy::enabled(sockets::tcp("127.0.0.1:0")?)?, shape)?,
+            Self::Tls => Channel::stream(tls::enciphering(sockets::tcp("127.0.0.1:0")?)?, shape)?,
+            Self::TcpPages => Channel::stream_of_pages(zerocopy::whole_pages()?, shape)?,
+            Self::TcpChunks => Channel::stream_of_chunks(sockets::tcp("127.0.0.1:0")?, shape)?,
+            Self::UdpZerocopy => Channel::datagrams(zerocopy::enabled(sockets::udp("127.0.0.1:0")?)?, shape)?,
             Self::Unix => Channel::stream(sockets::unix_stream()?, shape)?,
             Self::Pipe => Channel::stream(sockets::pipe(shape)?, shape)?,
             Self::Udp => Channel::datagrams(sockets::udp("127.0.0.1:0")?, shape)?,
@@ -162,6 +179,7 @@ impl Fixture {
                 let refused = std::net::UdpSocket::bind("[::1]:0").err()?;
                 Some(format!("no IPv6 on the loopback device: {refused}"))
             }
+            Self::Tls => tls::unavailable(),
             Self::User32 => int80::unavailable(),
             Self::Reflinked | Self::ReflinkedBlocks => Shared::unavailable(directory),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::ptr::NonNull;
 
 use anyhow::Context as _;
@@ -51,6 +51,19 @@ impl Memory {
     /// A private mapping of a file that can only be read.
     pub(super) fn mapping_read_only(len: usize, file: &File) -> anyhow::Result<Self> {
         Self::of_file(len, file, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)
+    }
+
+    /// Where received pages of a TCP socket are mapped. There is nothing there before.
+    pub(super) fn received(len: usize, socket: BorrowedFd<'_>) -> anyhow::Result<Self> {
+        let len = NonZeroUsize::new(len).context("a buffer of no length")?;
+        // SAFETY: the kernel chooses the place, so that no other memory is touched.
+        let start = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, socket, 0) };
+        Ok(Self { start: start.context("mapping a socket")?, len, writable: false })
+    }
+
+    /// Where it begins.
+    pub(super) fn address(&self) -> u64 {
+        self.start.as_ptr().addr() as u64
     }
 
     fn anonymous(len: usize, flags: MapFlags) -> anyhow::Result<Self> {

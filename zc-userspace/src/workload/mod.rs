@@ -33,8 +33,10 @@ mod sockets;
 mod splice;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod uring;
 mod write;
+mod zerocopy;
 
 pub use copies::Copies;
 use drive::{Mover, Stage};
@@ -129,8 +131,8 @@ pub fn all() -> &'static [Workload] {
     static ALL: LazyLock<Vec<Workload>> = LazyLock::new(|| {
         let main = [read::MAIN, write::MAIN, sendfile::MAIN, splice::MAIN, copy::MAIN, reflink::MAIN];
         let variants = [read::VARIANTS, write::VARIANTS, sendfile::VARIANTS, splice::VARIANTS, copy::VARIANTS];
-        let more = [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS];
-        main.into_iter().chain([uring::MAIN, aio::MAIN]).chain(variants).chain(more).flatten().copied().collect()
+        let more = [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS, tls::VARIANTS, zerocopy::VARIANTS];
+        main.into_iter().chain([uring::MAIN, aio::MAIN, tls::MAIN, zerocopy::MAIN]).chain(variants).chain(more).flatten().copied().collect()
     });
     &ALL
 }
@@ -218,10 +220,16 @@ impl Workload {
         self.source.is_memory()
     }
 
+    /// Whether what is sent goes to a network device, where probes look at it.
+    #[must_use]
+    pub fn sink_is_watched(&self) -> bool {
+        !self.is_into_memory() && [":tcp", ":udp"].iter().any(|sink| self.id.ends_with(sink))
+    }
+
     /// Whether copies are made that the audit can't see.
     #[must_use]
     pub fn escapes_the_audit(&self) -> bool {
-        self.id.starts_with(Mechanism::IoUringZerocopy.name())
+        [Mechanism::IoUringZerocopy, Mechanism::ZerocopySend].iter().any(|one| self.id.starts_with(one.name()))
     }
 
     /// `id[@condition][+variant]`; the conditions always and asked are not said.

@@ -26,7 +26,7 @@ pub(super) fn plan(workload: &Workload, bytes: u64, chunk: u64) -> (u64, u64) {
 /// What each operation's bytes must be a multiple of.
 pub(super) fn unit(ends: [Fixture; 2]) -> u64 {
     let unit = |end: Fixture| match end {
-        Fixture::Disk => PAGE,
+        Fixture::Disk | Fixture::TcpPages => PAGE,
         Fixture::ReflinkedBlocks => PAGE,
         Fixture::Event => 8,
         _ => 1,

@@ -10,7 +10,7 @@ use super::fixture::Fixture::{
 };
 use super::splice::zero_splices;
 
-fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+pub(super) fn sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(call(stage.sink.fd()?, stage.source.fd()?, None, len)?.into())
 }
 

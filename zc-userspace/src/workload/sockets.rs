@@ -1,7 +1,7 @@
 //! Pairs of connected descriptors: sockets, pipes, an eventfd.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use anyhow::{Context as _, ensure};
@@ -20,7 +20,13 @@ const BUFFER: usize = 4 << 20;
 
 /// Two TCP sockets connected over a loopback address, `host:0`.
 pub(super) fn tcp(address: &str) -> anyhow::Result<Pair> {
+    tcp_with(address, |_| Ok(()))
+}
+
+/// The same, with options set on the listener, which both sides go by.
+pub(super) fn tcp_with(address: &str, options: impl Fn(BorrowedFd<'_>) -> nix::Result<()>) -> anyhow::Result<Pair> {
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+    options(listener.as_fd()).context("setting an option of a TCP socket")?;
     let near = TcpStream::connect(listener.local_addr()?).context("connecting to the listener just made")?;
     let (far, from) = listener.accept().context("accepting the connection just made")?;
     ensure!(from == near.local_addr()?, "a stranger connected to {}", listener.local_addr()?);

@@ -16,7 +16,7 @@ use super::fixture::Fixture::{
     User, Zero,
 };
 
-fn splice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+pub(super) fn splice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(fcntl::splice(stage.source.fd()?, None, stage.sink.fd()?, None, len, SpliceFFlags::empty())?.into())
 }
 

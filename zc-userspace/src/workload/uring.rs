@@ -83,7 +83,7 @@ fn recv(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     requests(stage, len, |part| opcode::Recv::new(part.fd, part.buffer, part.len()).build())
 }
 
-fn send(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+pub(super) fn send(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     requests(stage, len, |part| opcode::Send::new(part.fd, part.buffer, part.len()).build())
 }
 
@@ -243,7 +243,7 @@ const fn new(id: &'static str, source: Fixture, sink: Fixture, mover: super::Mov
     Workload::new(id, source, sink, mover, about).ring(Plan::PLAIN).needs(needs)
 }
 
-fn needs(_: &Path) -> Option<String> {
+pub(super) fn needs(_: &Path) -> Option<String> {
     ring::unavailable()
 }
 

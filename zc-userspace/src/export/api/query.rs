@@ -94,7 +94,7 @@ pub(super) fn means(selector: &Selector, process: &Arc<Process>) -> bool {
         processes: vec![Arc::clone(process)],
         groups: Default::default(),
         fallback: Default::default(),
-        disks: Vec::new(),
+        devices: Default::default(),
         runs: Vec::new(),
     };
     !selector.select(&alone).is_empty()

@@ -1,11 +1,11 @@
 //! What probes behind the system calls see. A metric of a probe that is not attached is absent.
 
 use ::prometheus::{Error, IntCounterVec};
-use zc_common::record::{DISK_DIRECT, DISK_WRITE, DISKS};
+use zc_common::record::{DISK_DIRECT, DISK_WRITE, DISKS, NET_OTHER};
 
 use super::Families;
 use crate::export::About;
-use crate::kernel::{BLOCK, SCHED};
+use crate::kernel::{BLOCK, Devices, NET, SCHED};
 use crate::ledger::Counters;
 use crate::model::Profile;
 
@@ -15,6 +15,7 @@ pub(super) struct Metrics {
     page_faults: Option<IntCounterVec>,
     page_cache: Option<IntCounterVec>,
     dma: Option<IntCounterVec>,
+    network: Option<IntCounterVec>,
 }
 
 fn add(metric: Option<&IntCounterVec>, group: &str, label: &str, figure: Option<u64>) {
@@ -24,6 +25,18 @@ fn add(metric: Option<&IntCounterVec>, group: &str, label: &str, figure: Option<
 }
 
 /// Device, direction and bytes, where there are any.
+fn by_device<'a>(counters: &Counters, devices: &'a Devices) -> Vec<(&'a str, &'static str, u64)> {
+    let mut all = by_disk(counters, &devices.disks);
+    for place in 0..=NET_OTHER {
+        let device = devices.network.get(place).map_or("other", String::as_str);
+        let (bytes, _) = counters.transmitted(|one| one == place);
+        if bytes > 0 {
+            all.push((device, "transmit", bytes));
+        }
+    }
+    all
+}
+
 fn by_disk<'a>(counters: &Counters, disks: &'a [String]) -> Vec<(&'a str, &'static str, u64)> {
     let mut all = Vec::new();
     for place in 0..=DISKS as u8 {
@@ -38,22 +51,27 @@ fn by_disk<'a>(counters: &Counters, disks: &'a [String]) -> Vec<(&'a str, &'stat
     all
 }
 
-/// What disks moved for no process that could be told: a journal, swap, what loop devices have below.
+/// What devices moved for no process that could be told: a journal, swap, what loop devices have below, packets without
+/// a socket.
 pub(super) fn unattributed(
     families: &Families,
     about: &About,
     counters: &Counters,
-    disks: &[String],
+    devices: &Devices,
 ) -> Result<(), Error> {
-    if !about.catalogue.sees.contains(BLOCK) {
+    if !sees_dma(about) {
         return Ok(());
     }
     let help = "Bytes that devices moved by DMA for no process that could be told.";
     let dma = families.counters("zcprof_unattributed_dma_bytes_total", help, &["device", "direction"])?;
-    for (device, direction, bytes) in by_disk(counters, disks) {
+    for (device, direction, bytes) in by_device(counters, devices) {
         dma.with_label_values(&[device, direction]).inc_by(bytes);
     }
     Ok(())
+}
+
+fn sees_dma(about: &About) -> bool {
+    about.catalogue.sees.contains(BLOCK) || about.catalogue.sees.contains(NET)
 }
 
 impl Metrics {
@@ -82,10 +100,13 @@ impl Metrics {
                 "Bytes got from files through the page cache (requested), read into it from disk (missed), and the part of those that read-ahead asked for.",
                 "kind",
             )?,
-            dma: about
-                .catalogue
-                .sees
-                .contains(BLOCK)
+            network: seen(
+                NET,
+                "zcprof_network_bytes_total",
+                "Bytes of sockets handed to network devices (transmitted, paged, virtual: with headers), and payload copied into one piece for a device without scatter-gather (linearized), copied although it was handed over (copied_after_all), and sent again (retransmitted).",
+                "kind",
+            )?,
+            dma: sees_dma(about)
                 .then(|| {
                     let help = "Bytes that devices moved by DMA.";
                     families.counters("zcprof_dma_bytes_total", help, &["group", "device", "direction"])
@@ -95,9 +116,9 @@ impl Metrics {
     }
 
     /// Adds a group's.
-    pub(super) fn add(&self, group: &str, counters: &Counters, profile: &Profile, disks: &[String]) {
+    pub(super) fn add(&self, group: &str, counters: &Counters, profile: &Profile, devices: &Devices) {
         if let Some(dma) = &self.dma {
-            for (device, direction, bytes) in by_disk(counters, disks) {
+            for (device, direction, bytes) in by_device(counters, devices) {
                 dma.with_label_values(&[group, device, direction]).inc_by(bytes);
             }
         }
@@ -105,6 +126,17 @@ impl Metrics {
         add(self.page_cache.as_ref(), group, "requested", cache.requested_bytes);
         add(self.page_cache.as_ref(), group, "missed", cache.missed_bytes);
         add(self.page_cache.as_ref(), group, "read_ahead", cache.read_ahead_bytes);
+        let network = profile.network;
+        for (kind, figure) in [
+            ("transmitted", network.transmitted_bytes),
+            ("paged", network.paged_bytes),
+            ("virtual", network.virtual_bytes),
+            ("linearized", network.linearized_bytes),
+            ("copied_after_all", network.copied_after_all_bytes),
+            ("retransmitted", network.retransmitted_bytes),
+        ] {
+            add(self.network.as_ref(), group, kind, figure);
+        }
         let switches = profile.context_switches;
         add(self.context_switches.as_ref(), group, "voluntary", switches.voluntary);
         add(self.context_switches.as_ref(), group, "involuntary", switches.involuntary);
