@@ -18,7 +18,7 @@ fn assert_grown(what: &str, before: &Counters, now: &Counters) {
 }
 
 fn operations(counters: &Counters) -> u64 {
-    let payload = counters.iter().filter(|(cell, _)| *cell < FIRST_OBSERVED_CELL);
+    let payload = counters.iter().filter(|(cell, _)| *cell < u16::from(FIRST_OBSERVED_CELL));
     payload.map(|(_, Cell { operations, .. })| operations).sum()
 }
 

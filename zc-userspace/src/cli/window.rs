@@ -111,7 +111,7 @@ pub(super) mod tests {
             processes,
             groups: BTreeMap::new(),
             fallback: Default::default(),
-            disks: Vec::new(),
+            devices: Default::default(),
             runs: Vec::new(),
         }
     }

@@ -352,7 +352,7 @@ mod tests {
         ] {
             snapshot.groups.get_mut("nginx").unwrap().add_cell(cell, Cell { operations, bytes });
         }
-        snapshot.fallback.cells.push((FIRST_DISK_CELL + DISK_WRITE, Cell { operations: 1, bytes: 9 }));
+        snapshot.fallback.cells.push(((FIRST_DISK_CELL + DISK_WRITE).into(), Cell { operations: 1, bytes: 9 }));
         let durations = Histogram::with_opts(::prometheus::HistogramOpts::new("zcprof_x_seconds", "x")).unwrap();
         let text = String::from_utf8(render(&about, &snapshot, &durations).unwrap()).unwrap();
         for line in [
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn unclassified_of_the_fallback_is_counted() {
         let mut snapshot = snapshot();
-        snapshot.fallback.cells.push((CELL_NO_DESCRIPTOR, Cell { operations: 2, bytes: 9 }));
+        snapshot.fallback.cells.push((CELL_NO_DESCRIPTOR.into(), Cell { operations: 2, bytes: 9 }));
         let text = text(&snapshot);
         has(&text, "zcprof_operations_unclassified_total 3");
         has(&text, "zcprof_fallback_unclassified_bytes_total 9");

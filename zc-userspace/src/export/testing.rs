@@ -84,7 +84,7 @@ pub(super) fn snapshot() -> Snapshot {
             threads: 1,
             without_ledger: 2,
             evicted: 4,
-            cells: vec![(file, Cell { operations: 1, bytes: 50 })],
+            cells: vec![(file.into(), Cell { operations: 1, bytes: 50 })],
         },
         devices: Devices { disks: vec!["vda".to_owned()], network: vec!["eth0".to_owned()] },
         runs: vec![ProbeRuns { probe: "sys_exit", runs: 7, time: Duration::from_millis(250) }],

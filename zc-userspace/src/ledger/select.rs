@@ -113,7 +113,7 @@ mod tests {
             ],
             groups: BTreeMap::new(),
             fallback: Default::default(),
-            disks: Vec::new(),
+            devices: Default::default(),
             runs: Vec::new(),
         }
     }

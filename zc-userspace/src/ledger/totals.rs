@@ -447,7 +447,7 @@ mod tests {
 
     fn bytes(ledger: &Ledger, tgid: u32) -> u64 {
         let snapshot = ledger.snapshot(Instant::now(), Duration::ZERO);
-        snapshot.by_pid(tgid).map_or(0, |process| process.counters.get(9).bytes)
+        snapshot.by_pid(tgid).map_or(0, |process| process.counters.get(9_u8).bytes)
     }
 
     fn read(live: Vec<ThreadReading>, exited: Vec<ThreadReading>) -> Reading {
@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(bytes(&ledger, 7), 19);
         let snapshot = ledger.snapshot(now, Duration::ZERO);
         assert!(snapshot.by_pid(7).unwrap().exited);
-        assert_eq!(snapshot.groups["a"].get(9), Cell { operations: 2, bytes: 19 });
+        assert_eq!(snapshot.groups["a"].get(9_u8), Cell { operations: 2, bytes: 19 });
     }
 
     #[test]
@@ -596,7 +596,7 @@ mod tests {
         let snapshot = ledger.snapshot(now, Duration::ZERO);
         assert_eq!(snapshot.processes.len(), MAX_EXITED);
         assert!(snapshot.by_pid(10_000).is_some());
-        assert_eq!(snapshot.groups["a"].get(9).bytes, 10_000);
+        assert_eq!(snapshot.groups["a"].get(9_u8).bytes, 10_000);
     }
 
     #[test]
@@ -621,7 +621,7 @@ mod tests {
         let _ = ledger.apply(read(vec![thread(2, 7, 2, b"a", 4)], vec![]), later, &Nobody);
         let snapshot = ledger.snapshot(later, Duration::ZERO);
         assert_eq!(snapshot.processes.len(), 1);
-        assert_eq!(snapshot.groups["a"].get(9).bytes, 14);
+        assert_eq!(snapshot.groups["a"].get(9_u8).bytes, 14);
     }
 
     #[test]
@@ -631,6 +631,6 @@ mod tests {
         let _ = ledger.apply(read(vec![thread(1, 7, 1, b"a", 10)], vec![]), now, &Nobody);
         let _ = ledger.apply(read(vec![thread(1, 7, 1, b"b", 15)], vec![]), now, &Nobody);
         let groups = ledger.snapshot(now, Duration::ZERO).groups;
-        assert_eq!((groups["a"].get(9).bytes, groups["b"].get(9).bytes), (10, 5));
+        assert_eq!((groups["a"].get(9_u8).bytes, groups["b"].get(9_u8).bytes), (10, 5));
     }
 }

@@ -40,8 +40,9 @@ pub fn table(report: &Report) -> String {
     let count = |wanted| report.rows.iter().filter(|row| row.exact == wanted).count();
     let (exact, wrong, not_run) = (count(Some(true)), count(Some(false)), count(None));
     text += &format!(
-        "{}: {exact} exact, {wrong} not, {not_run} not run here. Payload and operations are observed; copies are \
-         modelled from the catalogue's rows.\n",
+        "{}: {exact} exact, {wrong} not, {not_run} not run here. Payload and operations are observed, and \
+         so are copies made for network devices and of pages handed over; other copies are modelled from the \
+         catalogue's rows.\n",
         report.kernel
     );
     text
@@ -52,7 +53,8 @@ fn cells(row: &Row) -> Vec<String> {
     let per_byte = if row.bytes.ledger == 0 {
         "-".to_owned()
     } else {
-        format!("{:.1}", row.copied_bytes.modelled as f64 / row.bytes.ledger as f64)
+        let copied = row.copied_bytes.modelled + row.copied_bytes.observed.unwrap_or(0);
+        format!("{:.1}", copied as f64 / row.bytes.ledger as f64)
     };
     vec![
         row.workload.clone(),
