@@ -33,7 +33,9 @@ impl Paths {
     pub fn of(catalogue: &Catalogue, counters: &Counters) -> Self {
         let mut paths = Self::default();
         // What lies behind the calls is on no path.
-        for (cell, Cell { operations, bytes }) in counters.iter().filter(|(cell, _)| *cell < u16::from(FIRST_OBSERVED_CELL)) {
+        for (cell, Cell { operations, bytes }) in
+            counters.iter().filter(|(cell, _)| *cell < u16::from(FIRST_OBSERVED_CELL))
+        {
             paths.add(&name(catalogue, cell), operations, bytes);
         }
         paths

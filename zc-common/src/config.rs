@@ -295,6 +295,8 @@ pub struct Offsets {
     pub skb_transport: u64,
     /// `skb_shared_info.flags`.
     pub shared_flags: u64,
+    /// 1 where the tracepoint `tcp_retransmit_skb` has a third argument (6.15 on): an error, with which nothing was sent.
+    pub retransmit_says_error: u64,
     /// `net_device.name`.
     pub device_name: u64,
     /// `net_device.dev.parent`: null for a virtual device.

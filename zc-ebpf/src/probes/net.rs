@@ -145,6 +145,9 @@ pub fn received(ctx: &BtfTracePointContext) {
 /// `tcp_retransmit_skb`: a segment was sent again. In the queue a packet has no headers.
 #[inline(always)]
 pub fn retransmitted(ctx: &BtfTracePointContext) {
+    if offset!(retransmit_says_error) != 0 && ctx.arg::<i32>(2) != 0 {
+        return;
+    }
     let (bytes, _) = lengths(ctx.arg(1));
     sockets::retransmitted(argument(ctx, 0), u64::from(bytes));
 }

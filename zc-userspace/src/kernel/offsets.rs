@@ -99,6 +99,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         skb_end: of_probe("sk_buff", "end"),
         skb_transport: of_probe("sk_buff", "transport_header"),
         shared_flags: of_probe("skb_shared_info", "flags"),
+        retransmit_says_error: u64::from(btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3)),
         device_name: of_probe("net_device", "name"),
         device_parent: of_probe("net_device", "dev.parent"),
         device_handler: of_probe("net_device", "rx_handler"),

@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead, ThreadLedger,
-    Usage,
+    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead,
+    ThreadLedger, Usage,
 };
 
 use super::bpf::{self, Batch};
@@ -218,7 +218,8 @@ pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
 /// The network devices' names, up to the first place that none has taken.
 pub(super) fn device_names(devices: impl Iterator<Item = NetDevice>) -> Vec<String> {
     let taken = devices.take_while(|device| device.device != 0);
-    let name = |device: NetDevice| CStr::from_bytes_until_nul(&device.name).map(|name| name.to_string_lossy().into_owned());
+    let name =
+        |device: NetDevice| CStr::from_bytes_until_nul(&device.name).map(|name| name.to_string_lossy().into_owned());
     taken.map(|device| name(device).unwrap_or_default()).collect()
 }
 

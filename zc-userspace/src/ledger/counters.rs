@@ -129,9 +129,9 @@ impl Counters {
     #[must_use]
     pub fn transmitted(&self, wanted: impl Fn(usize) -> bool) -> (u64, u64) {
         let places = (0..NET_PLACES).filter(|place| wanted(*place));
-        places.map(|place| self.get(FIRST_NET_CELL + place as u16)).fold((0, 0), |(bytes, paged), cell| {
-            (bytes + cell.bytes, paged + cell.operations)
-        })
+        places
+            .map(|place| self.get(FIRST_NET_CELL + place as u16))
+            .fold((0, 0), |(bytes, paged), cell| (bytes + cell.bytes, paged + cell.operations))
     }
 
     /// What could not be resolved: descriptors, buffers, combinations without a row.

@@ -2,7 +2,7 @@
 
 use zc_common::hop::{Direction, Mover};
 use zc_common::path::{Condition, PathId};
-use zc_common::record::{COPIED_AFTER_ALL, LINEARIZED};
+use zc_common::record::{CELL_RETRANSMITTED, COPIED_AFTER_ALL, LINEARIZED};
 
 use super::{Compared, Copied, Moved, Row};
 use crate::kernel::{Audited, NET};
@@ -51,16 +51,14 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
     let mut moved = modelled(catalogue, cell, ledger.bytes);
     let modelled = moved.to_user + moved.from_user + moved.in_kernel;
     let observed = cell.and_then(|cell| observed(catalogue, workload, counted, cell));
-    moved.in_kernel += observed.unwrap_or(0);
+    // What is sent again is copied again.
+    let again = counted.get(CELL_RETRANSMITTED).bytes.min(observed.unwrap_or(0));
+    moved.in_kernel += observed.unwrap_or(0) - again;
     let mut row = Row {
         chunk: outcome.chunk,
         operations: Compared { expected: outcome.operations, ledger: ledger.operations },
         bytes: Compared { expected: outcome.bytes, ledger: ledger.bytes },
-        copied_bytes: Copied {
-            modelled,
-            observed,
-            audited: None,
-        },
+        copied_bytes: Copied { modelled, observed, audited: None },
         moved,
         ..empty(catalogue, workload)
     };
@@ -87,7 +85,8 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
         Condition::Asked => Some("bytes asked for; nothing has moved yet".to_owned()),
         _ => None,
     };
-    let notes: Vec<_> = problems.into_iter().chain(outcome.note.clone()).chain(condition).collect();
+    let resent = (again != 0).then(|| format!("{again} bytes were sent again, and copied again: they are left out"));
+    let notes: Vec<_> = problems.into_iter().chain(outcome.note.clone()).chain(condition).chain(resent).collect();
     row.note = (!notes.is_empty()).then(|| notes.join("; "));
     row
 }

@@ -50,7 +50,7 @@ impl Copies {
         }
     }
 
-    fn and(self, more: Self) -> Self {
+    const fn and(self, more: Self) -> Self {
         Self {
             to_user: self.to_user + more.to_user,
             from_user: self.from_user + more.from_user,
@@ -74,6 +74,7 @@ pub(super) fn per_byte(workload: &Workload) -> Copies {
             Fixture::Disk => DMA,
             Fixture::Null => NONE,
             Fixture::Tls => ENCIPHERED,
+            Fixture::VethLinear => FROM_USER.and(IN_KERNEL),
             _ => FROM_USER,
         },
         // Into memory and out of it as the plain calls do; registered buffers by the kernel's own mappings of them.
@@ -118,7 +119,8 @@ fn through_pipe(source: Fixture, sink: Fixture) -> Copies {
         Fixture::Pipe if by_reference => REFERENCED,
         Fixture::Pipe | Fixture::Null => NONE,
         Fixture::Disk => DMA,
-        Fixture::Tcp | Fixture::Udp | Fixture::Unix => REFERENCED,
+        Fixture::Tcp | Fixture::Veth | Fixture::Udp | Fixture::Unix => REFERENCED,
+        Fixture::VethLinear => REFERENCED.and(IN_KERNEL),
         Fixture::Tls => ENCIPHERED,
         _ => IN_KERNEL,
     };

@@ -11,7 +11,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use super::channel::{Channel, Shape};
 use super::memory::Memory;
 use super::reflink::Shared;
-use super::{files, int80, sockets, tls, zerocopy};
+use super::{files, int80, sockets, tls, veth, zerocopy};
 
 /// What O_DIRECT's offsets, lengths and addresses are multiples of, on any disk of today.
 pub(super) const PAGE: u64 = 4096;
@@ -37,6 +37,12 @@ pub(super) enum Fixture {
     TcpZerocopy,
     /// A pair of connected TCP sockets, the first of which enciphers what is sent (kernel TLS).
     Tls,
+    /// A pair of connected TCP sockets with a pair of network devices between them.
+    Veth,
+    /// The same, whose sending device takes no pages (scatter-gather off).
+    VethLinear,
+    /// The same, whose first may hand pages over.
+    VethLinearZerocopy,
     /// A pair of connected TCP sockets, whose first is fed whole pages that can be mapped.
     TcpPages,
     /// The same, fed a chunk at a time.
@@ -110,7 +116,13 @@ impl Fixture {
     pub(super) const fn is_memory(self) -> bool {
         matches!(
             self,
-            Self::User | Self::Received | Self::User32 | Self::UserShared | Self::UserPrivate | Self::Mapping | Self::MappingReadOnly
+            Self::User
+                | Self::Received
+                | Self::User32
+                | Self::UserShared
+                | Self::UserPrivate
+                | Self::Mapping
+                | Self::MappingReadOnly
         )
     }
 
@@ -135,6 +147,9 @@ impl Fixture {
             Self::Tcp6 => Channel::stream(sockets::tcp("[::1]:0")?, shape)?,
             Self::TcpZerocopy => Channel::stream(zerocopy::enabled(sockets::tcp("127.0.0.1:0")?)?, shape)?,
             Self::Tls => Channel::stream(tls::enciphering(sockets::tcp("127.0.0.1:0")?)?, shape)?,
+            Self::Veth => Channel::stream(veth::tcp(true)?, shape)?,
+            Self::VethLinear => Channel::stream(veth::tcp(false)?, shape)?,
+            Self::VethLinearZerocopy => Channel::stream(zerocopy::enabled(veth::tcp(false)?)?, shape)?,
             Self::TcpPages => Channel::stream_of_pages(zerocopy::whole_pages()?, shape)?,
             Self::TcpChunks => Channel::stream_of_chunks(sockets::tcp("127.0.0.1:0")?, shape)?,
             Self::UdpZerocopy => Channel::datagrams(zerocopy::enabled(sockets::udp("127.0.0.1:0")?)?, shape)?,
@@ -180,6 +195,7 @@ impl Fixture {
                 Some(format!("no IPv6 on the loopback device: {refused}"))
             }
             Self::Tls => tls::unavailable(),
+            Self::Veth | Self::VethLinear | Self::VethLinearZerocopy => veth::unavailable(),
             Self::User32 => int80::unavailable(),
             Self::Reflinked | Self::ReflinkedBlocks => Shared::unavailable(directory),
             _ => None,

@@ -35,6 +35,7 @@ mod splice;
 mod tests;
 mod tls;
 mod uring;
+mod veth;
 mod write;
 mod zerocopy;
 
@@ -132,7 +133,13 @@ pub fn all() -> &'static [Workload] {
         let main = [read::MAIN, write::MAIN, sendfile::MAIN, splice::MAIN, copy::MAIN, reflink::MAIN];
         let variants = [read::VARIANTS, write::VARIANTS, sendfile::VARIANTS, splice::VARIANTS, copy::VARIANTS];
         let more = [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS, tls::VARIANTS, zerocopy::VARIANTS];
-        main.into_iter().chain([uring::MAIN, aio::MAIN, tls::MAIN, zerocopy::MAIN]).chain(variants).chain(more).flatten().copied().collect()
+        main.into_iter()
+            .chain([uring::MAIN, aio::MAIN, tls::MAIN, zerocopy::MAIN])
+            .chain(variants)
+            .chain(more)
+            .flatten()
+            .copied()
+            .collect()
     });
     &ALL
 }

@@ -6,7 +6,7 @@ use zc_common::path::Condition::{MessageSink, MessageSource, NullBoth, NullSink,
 use super::Workload;
 use super::drive::{Moved, Stage};
 use super::fixture::Fixture::{
-    self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Zero,
+    self, Disk, File, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom, Veth, VethLinear, Zero,
 };
 use super::splice::zero_splices;
 
@@ -85,6 +85,9 @@ pub(super) const MAIN: &[Workload] = &[
 /// With an offset, and with ends that look like something else.
 pub(super) const VARIANTS: &[Workload] = &[
     Workload::new("sendfile:file:tcp", File, Tcp, sendfile_offset, "with an offset").variant("offset"),
+    new("sendfile:file:tcp", File, Veth, "through a network device with scatter-gather").variant("veth"),
+    new("sendfile:file:tcp", File, VethLinear, "through a network device without scatter-gather")
+        .variant("veth-linear"),
     Workload::new("sendfile:disk:tcp", Disk, Tcp, sendfile_offset, "with an offset").variant("offset"),
     new("sendfile:file:tcp", Tmpfs, Tcp, "send a file of a tmpfs").variant("tmpfs"),
     new("sendfile:other:pipe", Netlink, Pipe, "sendfile from a netlink socket to a pipe").variant("netlink"),

@@ -28,6 +28,11 @@ pub(super) fn tcp_with(address: &str, options: impl Fn(BorrowedFd<'_>) -> nix::R
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     options(listener.as_fd()).context("setting an option of a TCP socket")?;
     let near = TcpStream::connect(listener.local_addr()?).context("connecting to the listener just made")?;
+    connected(near, &listener)
+}
+
+/// A socket that was just connected to a listener, and the one that this gets from it.
+pub(super) fn connected(near: TcpStream, listener: &TcpListener) -> anyhow::Result<Pair> {
     let (far, from) = listener.accept().context("accepting the connection just made")?;
     ensure!(from == near.local_addr()?, "a stranger connected to {}", listener.local_addr()?);
     for end in [&near, &far] {

@@ -13,7 +13,7 @@ use super::calls::{from, into, returned};
 use super::drive::{Moved, Stage};
 use super::fixture::Fixture::{
     Disk, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Proc, Tcp, Tmpfs, Udp, Unix, UnixDatagram, Urandom,
-    User, Zero,
+    User, Veth, VethLinear, Zero,
 };
 
 pub(super) fn splice(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -121,6 +121,9 @@ pub(super) const VARIANTS: &[Workload] = &[
     new("splice:file:pipe", File, Pipe, splice_from_offset, "with an offset").variant("offset"),
     new("splice:file:pipe", Tmpfs, Pipe, splice, "from a file of a tmpfs").variant("tmpfs"),
     new("splice:other:pipe", Netlink, Pipe, splice, "from a netlink socket").variant("netlink"),
+    new("splice:pipe:tcp", Pipe, Veth, splice, "through a network device with scatter-gather").variant("veth"),
+    new("splice:pipe:tcp", Pipe, VethLinear, splice, "through a network device without scatter-gather")
+        .variant("veth-linear"),
     new("splice:pipe:file", Pipe, File, splice_to_offset, "with an offset").variant("offset"),
     new("vmsplice:user:pipe", User, Pipe, vmsplice_gift, "with SPLICE_F_GIFT").variant("gift"),
     new("vmsplice:user:pipe", User, Pipe, vmsplice_vector, "several segments").variant("vector"),

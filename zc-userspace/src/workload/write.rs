@@ -6,7 +6,7 @@ use super::Workload;
 use super::calls::{pwrite, pwritev, pwritev2, pwritev2_here, write, writev, writev_mixed};
 use super::fixture::Fixture::{
     Disk, Event, File, Mapping, MappingReadOnly, Netlink, Null, Pipe, Tcp, Tcp6, Tmpfs, Udp, Udp6, Unix, UnixDatagram,
-    Urandom, User, User32, UserPrivate, UserShared,
+    Urandom, User, User32, UserPrivate, UserShared, Veth, VethLinear,
 };
 use super::int80;
 use super::messages::{sendmmsg, sendmsg, sendmsg_mixed, sendto};
@@ -74,6 +74,11 @@ pub(super) const VARIANTS: &[Workload] = &[
         .second(Mapping),
     new("write:mapping:tcp", Mapping, Tcp, sendmsg_mixed, "sendmsg from a mapping first, anonymous memory second")
         .variant("mixed"),
+    new("write:user:tcp", User, Veth, write, "through a network device with scatter-gather").variant("veth"),
+    new("write:user:tcp", User, VethLinear, write, "through a network device without scatter-gather")
+        .variant("veth-linear"),
+    new("write:mapping:tcp", Mapping, VethLinear, write, "through a network device without scatter-gather")
+        .variant("veth-linear"),
     new("write:mapping:tcp", Mapping, Tcp, sendto, "sendto").variant("sendto"),
     new("write:mapping:tcp", Mapping, Tcp, writev, "writev").variant("writev"),
     new("write:mapping:tcp", Mapping, Tcp, sendmsg, "sendmsg").variant("sendmsg"),

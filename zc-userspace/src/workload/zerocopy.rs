@@ -14,7 +14,9 @@ use super::calls::{from, returned};
 use super::channel::Pair;
 use super::drive::{Moved, Stage};
 use super::fixture::End;
-use super::fixture::Fixture::{Mapping, Received, TcpChunks, TcpPages, TcpZerocopy, UdpZerocopy, User};
+use super::fixture::Fixture::{
+    Mapping, Received, TcpChunks, TcpPages, TcpZerocopy, UdpZerocopy, User, VethLinearZerocopy,
+};
 use super::sockets;
 
 const PAGE: i32 = 4096;
@@ -196,7 +198,21 @@ pub(super) const MAIN: &[Workload] = &[
 pub(super) const VARIANTS: &[Workload] = &[
     Workload::new("zerocopy_send:user:tcp", User, TcpZerocopy, sendmsg, "sendmsg").variant("sendmsg"),
     Workload::new("zerocopy_send:user:tcp", User, TcpZerocopy, sendmmsg, "sendmmsg").variant("sendmmsg"),
+    Workload::new(
+        "zerocopy_send:user:tcp",
+        User,
+        VethLinearZerocopy,
+        sendto,
+        "through a network device without scatter-gather",
+    )
+    .variant("veth-linear"),
     Workload::new("zerocopy_send:user:udp", User, UdpZerocopy, sendmsg, "sendmsg").variant("sendmsg"),
-    Workload::new("write:user:tcp", User, super::fixture::Fixture::Tcp, sendto, "MSG_ZEROCOPY without SO_ZEROCOPY: an ordinary send")
-        .variant("zerocopy-not-enabled"),
+    Workload::new(
+        "write:user:tcp",
+        User,
+        super::fixture::Fixture::Tcp,
+        sendto,
+        "MSG_ZEROCOPY without SO_ZEROCOPY: an ordinary send",
+    )
+    .variant("zerocopy-not-enabled"),
 ];
