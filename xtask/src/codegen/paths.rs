@@ -12,7 +12,8 @@ const INTRODUCTION: &str = "\
 
 Every path that zcprof knows: *mechanism*:*source*:*sink*, and how each byte of its payload hops along it. `cpu` is a
 copy by the CPU (into user memory, from user memory, or within the kernel), `dma` a move by a device, `reference` a
-page handed over with nothing copied. A file's pages may have to come from disk first; a system call doesn't show that.
+page handed over with nothing copied, `cipher` the CPU enciphering bytes on their way (kernel TLS), which is no copy. A
+file's pages may have to come from disk first; a system call doesn't show that.
 
 A path with several rows hops differently from call to call:
 
@@ -20,7 +21,13 @@ A path with several rows hops differently from call to call:
 - `null_source`, `null_sink`, `null_both`: the device is /dev/zero or /dev/null (or full): nothing to copy from it, or to it.
 - `message_source`, `message_sink`: the unix socket keeps messages apart: it gives no pages away, and takes none.
 - `null_source_message_sink`: from /dev/zero to such a socket.
+- `tls`: the socket enciphers what is sent (kernel TLS in software).
+- `copied`: the part that the kernel could not map, and copied into a buffer beside.
 - `asked`: what mmap calls asked for; nothing has moved yet.
+
+What the kernel copies beside these hops is observed (probe `net`), and appears in a profile's hops as such: bytes copied
+into one piece for a network device without scatter-gather, and pages handed over (MSG_ZEROCOPY, SEND_ZC) that were
+copied after all, since their receiver is on the same host.
 
 The textbook's figures are those that this path is charged with, as one part of the way named; the hops are what the
 kernel does.

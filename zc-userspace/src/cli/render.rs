@@ -92,6 +92,10 @@ fn copied_in(path: &PathProfile, wanted: Direction) -> u64 {
 /// A profile names a hop's ends, which don't always tell its direction (process_vm_*: user to user); the path's row
 /// does.
 fn direction_of(path: &PathProfile, hop: &HopBytes) -> Option<Direction> {
+    // What probes see beside the row is copied in the kernel.
+    if hop.basis == Basis::Observed {
+        return (hop.mover == "cpu").then_some(Direction::InKernel);
+    }
     let id = PathId::parse(&path.id)?;
     let mut hops = ROWS.iter().filter(|row| row.id() == id).flat_map(|row| row.hops);
     hops.find_map(|of| match of.mover {
@@ -105,7 +109,7 @@ fn direction_of(path: &PathProfile, hop: &HopBytes) -> Option<Direction> {
 }
 
 fn totals(profile: &Profile) -> String {
-    let Profile { copied_bytes: copied, dma_bytes: dma, page_cache: cache, .. } = profile;
+    let Profile { copied_bytes: copied, dma_bytes: dma, page_cache: cache, network, .. } = profile;
     let mut lines = vec![
         ("delivered", bytes(profile.delivered_bytes)),
         (
@@ -159,8 +163,23 @@ fn totals(profile: &Profile) -> String {
                 known(dma.nic_receive)
             ),
         ),
+        (
+            "network devices",
+            format!(
+                "{} sent ({} in pages, {} to virtual devices), {} made linear, {} copied after all, {} sent again",
+                known(network.transmitted_bytes),
+                known(network.paged_bytes),
+                known(network.virtual_bytes),
+                known(network.linearized_bytes),
+                known(network.copied_after_all_bytes),
+                known(network.retransmitted_bytes)
+            ),
+        ),
         ("could pass through", pass_through(profile)),
     ];
+    if profile.enciphered_bytes > 0 {
+        lines.push(("enciphered", bytes(profile.enciphered_bytes)));
+    }
     if profile.mmap.calls > 0 {
         let asked = format!("{} asked for in {} calls", bytes(profile.mmap.requested_bytes), profile.mmap.calls);
         lines.push(("mmap of files", asked));
@@ -206,6 +225,7 @@ fn has_unknown(profile: &Profile) -> bool {
         dma.disk_write,
         dma.nic_transmit,
         dma.nic_receive,
+        profile.network.transmitted_bytes,
     ]
     .contains(&None)
         || profile.pass_through.is_none()
