@@ -145,11 +145,9 @@ enum Shape {
 pub extern "C" fn count_call(ledger: *mut ThreadLedger, args: *const Moved) -> u64 {
     // SAFETY: callers pass where the running thread counts, and a call.
     if let (Some(ledger), Some(args)) = unsafe { (ledger.as_mut(), args.as_ref()) } {
+        ledger.socket = 0;
         call(ledger, args);
-        if config!(net) != 0 && ledger.socket != 0 {
-            sockets::sent(ledger, ledger.socket);
-            ledger.socket = 0;
-        }
+        tell_of_socket(ledger);
     }
     0
 }
@@ -281,8 +279,13 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
     if bytes == 0 {
         return;
     }
-    let [what] = forget(ledger, [endpoint::descriptor(task, argument::<0>(regs))]);
-    let (far, address) = (what as u8, argument::<1>(regs));
+    ledger.socket = 0;
+    let far = endpoint::descriptor(task, argument::<0>(regs), &raw mut ledger.socket);
+    if call == Call::Read as u8 {
+        ledger.socket = 0;
+    }
+    let [far] = forget(ledger, [u64::from(far)]);
+    let (far, address) = (far as u8, argument::<1>(regs));
     let operation = if call == Call::Read as u8 {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
@@ -294,8 +297,19 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
             count_buffer(ledger, operation.0, address, bytes);
         }
     }
-    if config!(net) != 0 && call == Call::Write as u8 && endpoint::socket(what) != 0 {
-        sockets::sent(ledger, endpoint::socket(what));
+    tell_of_socket(ledger);
+}
+
+/// Tells whose the socket is that the call at hand has sent on, if it has.
+#[inline(always)]
+fn tell_of_socket(ledger: &mut ThreadLedger) {
+    if config!(net) == 0 {
+        return;
+    }
+    // SAFETY: a live word; volatile, lest it be kept on the stack until now.
+    let socket = unsafe { core::ptr::read_volatile(&raw const ledger.socket) };
+    if socket != 0 {
+        sockets::sent(ledger, socket);
     }
 }
 

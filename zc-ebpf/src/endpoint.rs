@@ -54,12 +54,18 @@ fn file(task: At, fd: u64) -> u64 {
     At::new(slots + u64::from(fd) * 8, config!(types.list_head)).load(0)
 }
 
-/// What a descriptor of a task is: in the lowest byte the code of an endpoint, of a null device, or [`CODE_UNKNOWN`];
-/// above it the address of a TCP or UDP socket's `sock` (see [`socket`]).
+/// What a descriptor of a task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`]. Of a TCP or UDP socket
+/// the address of its `sock` goes where `sock` points to, if network probes want it.
 #[inline(always)]
-pub fn descriptor(task: At, fd: u64) -> u64 {
+pub fn descriptor(task: At, fd: u64, sock: *mut u64) -> u8 {
     let file = file(task, fd);
-    if file == 0 { u64::from(CODE_UNKNOWN) } else { of_file(file) }
+    if file == 0 { CODE_UNKNOWN } else { of_file(file, sock) }
+}
+
+/// The code of a descriptor or file in the lowest byte, above it what is known of its `sock` (see [`socket`]).
+#[inline(always)]
+fn pack(code: u8, sock: u64) -> u64 {
+    sock << 8 | u64::from(code)
 }
 
 /// The `sock` of what a descriptor is, 0 if it is no TCP or UDP socket. Kernel addresses begin with eight ones, on x86
@@ -69,16 +75,11 @@ pub fn socket(what: u64) -> u64 {
     if what >> 8 == 0 { 0 } else { what >> 8 | 0xff << 56 }
 }
 
-/// The code of a TCP or UDP socket, with the address of its `sock` where network probes want it.
+/// Puts the address of a socket's `sock` somewhere: as a number, which the verifier makes of no pointer that it knows the
+/// type of.
 #[inline(always)]
-fn with_socket(code: u8, inode: u64) -> u64 {
-    if config!(net) == 0 { u64::from(code) } else { sock_of(inode) << 8 | u64::from(code) }
-}
-
-/// The address of a socket's `sock` as a number, which the verifier makes of no pointer that it knows the type of.
-#[inline(always)]
-fn sock_of(inode: u64) -> u64 {
-    number(inode - offset!(socket_to_inode) + offset!(socket_sk))
+fn put_sock(inode: u64, to: *mut u64) {
+    kernel::read_to(to, inode - offset!(socket_to_inode) + offset!(socket_sk));
 }
 
 /// The file behind a descriptor of the running task, for all but the hottest path; 0 if the descriptor is closed.
@@ -97,28 +98,32 @@ pub extern "C" fn file_of_descriptor(fd: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_descriptor(fd: u64) -> u64 {
-    descriptor(Task::current().untrusted(), fd)
+    let mut sock = 0;
+    let code = descriptor(Task::current().untrusted(), fd, &raw mut sock);
+    pack(code, sock)
 }
 
 /// [`of_file`] for all but the hottest paths; [`CODE_UNKNOWN`] for none.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn of_file_at(file: u64) -> u64 {
-    if file == 0 { u64::from(CODE_UNKNOWN) } else { of_file(file) }
+    let mut sock = 0;
+    let code = if file == 0 { CODE_UNKNOWN } else { of_file(file, &raw mut sock) };
+    pack(code, sock)
 }
 
 /// What a file is, as [`descriptor`] tells it.
 #[inline(always)]
-pub fn of_file(file: u64) -> u64 {
+pub fn of_file(file: u64, sock: *mut u64) -> u8 {
     let file = At::new(file, config!(types.file));
     let inode: u64 = file.load(offset!(file_inode));
     if inode == 0 {
-        return u64::from(CODE_UNKNOWN);
+        return CODE_UNKNOWN;
     }
     let at = At::new(inode, config!(types.inode));
-    let code = match u32::from(at.load::<u16>(offset!(inode_mode))) & S_IFMT {
+    match u32::from(at.load::<u16>(offset!(inode_mode))) & S_IFMT {
         S_IFREG => of_regular(file, inode, at.load(offset!(inode_sb))),
-        S_IFSOCK => return of_socket(inode),
+        S_IFSOCK => of_socket(inode, sock),
         S_IFIFO => Endpoint::Pipe as u8,
         S_IFCHR => match at.load::<u32>(offset!(inode_rdev)) {
             DEVICE_NULL | DEVICE_ZERO | DEVICE_FULL => CODE_NULL_DEVICE,
@@ -127,8 +132,7 @@ pub fn of_file(file: u64) -> u64 {
         S_IFBLK if is_direct(file) => Endpoint::Disk as u8,
         S_IFBLK => Endpoint::File as u8,
         _ => Endpoint::Other as u8,
-    };
-    u64::from(code)
+    }
 }
 
 #[inline(always)]
@@ -138,7 +142,7 @@ fn of_regular(file: At, inode: u64, sb: u64) -> u8 {
     if has_no_page_cache(magic) {
         return Endpoint::Other as u8;
     }
-    if is_direct(file) && reaches_disk(sb, magic, inode) {
+    if is_direct(file) && reaches_disk(sb, inode) {
         return Endpoint::Disk as u8;
     }
     Endpoint::File as u8
@@ -152,8 +156,10 @@ fn is_direct(file: At) -> bool {
 
 /// Whether a file opened with O_DIRECT really bypasses the page cache. tmpfs takes the flag and ignores it: no block
 /// device is behind it.
-#[inline(always)]
-fn reaches_disk(sb: At, magic: u64, inode: u64) -> bool {
+/// A function of its own like [`of_socket`].
+#[inline(never)]
+fn reaches_disk(sb: At, inode: u64) -> bool {
+    let magic: u64 = sb.load(offset!(sb_magic));
     // btrfs spans devices, so that its superblock names none.
     if sb.load::<u64>(offset!(sb_bdev)) == 0 && magic != BTRFS_SUPER_MAGIC {
         return false;
@@ -198,38 +204,47 @@ fn has_no_page_cache(magic: u64) -> bool {
     )
 }
 
-#[inline(always)]
-fn of_socket(inode: u64) -> u64 {
+/// A function of its own for the stack's sake, and not one that the verifier checks once: that would lose the inode's type.
+#[inline(never)]
+fn of_socket(inode: u64, to: *mut u64) -> u8 {
     let socket = At::new(inode - offset!(socket_to_inode), config!(types.socket));
     let address: u64 = socket.load(offset!(socket_sk));
     if address == 0 {
-        return u64::from(CODE_UNKNOWN);
+        return CODE_UNKNOWN;
     }
     let sock = At::new(address, config!(types.sock));
-    let code = match sock.load::<u16>(offset!(sock_family)) {
+    match sock.load::<u16>(offset!(sock_family)) {
         AF_UNIX if sock.load::<u16>(offset!(sock_type)) == SOCK_STREAM => Endpoint::Unix as u8,
         AF_UNIX => CODE_UNIX_MESSAGES,
         AF_INET | AF_INET6 => {
             // A raw socket has a protocol, too.
             let kind = (sock.load::<u16>(offset!(sock_type)), sock.load::<u16>(offset!(sock_protocol)));
             match kind {
-                (SOCK_STREAM, IPPROTO_TCP) => return with_socket(of_tcp(address, inode), inode),
-                (SOCK_DGRAM, IPPROTO_UDP) => return with_socket(Endpoint::Udp as u8, inode),
+                (SOCK_STREAM, IPPROTO_TCP) => of_tcp(address, inode, to),
+                (SOCK_DGRAM, IPPROTO_UDP) => {
+                    if config!(net) != 0 {
+                        put_sock(inode, to);
+                    }
+                    Endpoint::Udp as u8
+                }
                 _ => Endpoint::Other as u8,
             }
         }
         _ => Endpoint::Other as u8,
-    };
-    u64::from(code)
+    }
 }
 
 /// Whether a TCP socket enciphers what is sent.
 #[inline(always)]
-fn of_tcp(sock: u64, inode: u64) -> u8 {
+fn of_tcp(sock: u64, inode: u64, to: *mut u64) -> u8 {
+    if config!(net) != 0 || offset!(sock_ulp) != 0 {
+        put_sock(inode, to);
+    }
     if offset!(sock_ulp) != 0 {
         let protocol: u64 = At::new(sock, config!(types.tcp)).load(offset!(sock_ulp));
         if protocol != 0 {
-            return of_upper_protocol(sock_of(inode)) as u8;
+            // SAFETY: callers pass a live word; volatile, since a helper wrote it.
+            return of_upper_protocol(unsafe { to.read_volatile() }) as u8;
         }
     }
     Endpoint::Tcp as u8
@@ -267,7 +282,8 @@ extern "C" fn zerocopy_enabled(fd: u64) -> u64 {
     if file == 0 {
         return 0;
     }
-    let sock = sock_of(number(file + offset!(file_inode)));
+    let inode = number(file + offset!(file_inode));
+    let sock = number(inode - offset!(socket_to_inode) + offset!(socket_sk));
     number(sock + offset!(sock_flags)) & offset!(sock_zerocopy)
 }
 

@@ -156,6 +156,13 @@ pub fn read<T: Copy>(address: u64) -> Option<T> {
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
+/// Reads a number from kernel memory to a place; 0 if it can't be read.
+#[inline(always)]
+pub fn read_to(to: *mut u64, address: u64) {
+    // SAFETY: callers pass a live word; the helper writes it, zero if it fails.
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<u64>() as u32, address as *const c_void) };
+}
+
 /// A number or pointer in kernel memory; 0 if it can't be read. Reads eight bytes; narrower fields are the lower ones
 /// (every supported architecture is little-endian).
 #[inline(always)]

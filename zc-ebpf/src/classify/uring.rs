@@ -327,14 +327,14 @@ pub fn complete(address: u64) {
     }
     let task = Task::current();
     let buffer = request.address_of_buffer(way);
-    let what = endpoint::of_file(request.at.load(offset!(request_file)));
-    let operation = request.operation(way, what as u8);
+    let mut socket = 0;
+    let operation = request.operation(way, endpoint::of_file(request.at.load(offset!(request_file)), &raw mut socket));
     let bytes = bytes as u64;
     let counts = |thread: &&mut ThreadLedger| thread.identity.id != 0 && thread.folded == 0 && request.is_of(task);
     let thread = THREADS.get(task).filter(counts);
     let Some(thread) = thread else {
         complete_elsewhere(address, operation.0, buffer, bytes);
-        sent(core::ptr::null_mut(), request, operation, what);
+        sent(core::ptr::null_mut(), request, operation, socket);
         return;
     };
     // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
@@ -343,7 +343,7 @@ pub fn complete(address: u64) {
         Some(found) if bytes <= found.end - buffer => piece(ledger, operation, found.endpoint, bytes),
         _ => _ = count_buffer(ledger, operation.0, buffer, bytes),
     }
-    sent(ledger, request, operation, what);
+    sent(ledger, request, operation, socket);
 }
 
 /// A plain read or write completes in another task than its submitter's.
@@ -384,7 +384,7 @@ fn count(request: Request, way: u8, noted: Option<&Noted>) {
     }
     let (operation, bytes) = received(request, way, request.operation(way, far), u64::from(bytes));
     count_operation(owner, request, way, operation, noted, bytes);
-    sent(owner.ledger, request, operation, what);
+    sent(owner.ledger, request, operation, endpoint::socket(what));
 }
 
 /// Counts what a request between memory and a descriptor moved.
@@ -473,8 +473,7 @@ fn between(owner: Owner, request: Request, sink: u64, noted: u8, bytes: u64) {
 /// Tells whose the socket is that a request has sent on. Of one that another task completed it is not known any more
 /// from what memory: mostly anonymous.
 #[inline(always)]
-fn sent(ledger: *mut ThreadLedger, request: Request, operation: Operation, what: u64) {
-    let socket = endpoint::socket(what);
+fn sent(ledger: *mut ThreadLedger, request: Request, operation: Operation, socket: u64) {
     if config!(net) == 0 || socket == 0 || operation.is(Operation::INWARDS) {
         return;
     }
@@ -734,7 +733,7 @@ pub extern "C" fn complete_again(ring: u64, user_data: u64, result: u64, cqe_fla
     let operation = request.operation(way, what as u8);
     let near = selected(owner, ring, noted, cqe_flags);
     owner.piece(operation, near, bytes);
-    sent(owner.ledger, request, operation, what);
+    sent(owner.ledger, request, operation, endpoint::socket(what));
     0
 }
 
