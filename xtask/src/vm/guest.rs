@@ -39,6 +39,7 @@ const TESTS: &[Tests] = &[
     Tests { name: "traps", left_out: &[] },
     Tests { name: "behind", left_out: &[] },
     Tests { name: "uring", left_out: &[] },
+    Tests { name: "textbook", left_out: &[] },
     Tests { name: "identity", left_out: &["exec_in_threads_during_readings_counts_nothing_twice"] },
     Tests {
         name: "storm",

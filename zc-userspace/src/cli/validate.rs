@@ -10,7 +10,7 @@ use super::{parse, progress, workload};
 use crate::agent::{Agent, ONE_SHOT};
 use crate::kernel::Audit;
 use crate::model::Catalogue;
-use crate::validate::{Plan, run as validate, table};
+use crate::validate::{Plan, run as validate, table, textbook, textbook_table};
 use crate::workload::{Request, Workload, all};
 
 const NOTES: &str = "\
@@ -23,7 +23,8 @@ Exit status: 0 if every row is exact, 1 if one is not; 2 if the usage is wrong o
 Examples:
   zcprof validate
   zcprof validate --path sendfile:file:tcp --path splice:pipe:tcp --bytes 1GiB --json
-  zcprof validate --variants --jobs 8";
+  zcprof validate --variants --jobs 8
+  zcprof validate --textbook --bytes 16MiB";
 
 /// Runs every workload and compares the ledger with what it moved, byte for byte, with the textbook beside it.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +45,10 @@ pub struct ValidateArgs {
     /// Also the variants of each path: every call of its family, other kinds of the same endpoints.
     #[arg(long)]
     pub variants: bool,
+    /// The textbook's table instead: each way of sending a file, cold and warm, over loopback and through a pair of
+    /// network devices with and without scatter-gather (which takes root).
+    #[arg(long, conflicts_with_all = ["paths", "variants", "audit", "falsify", "jobs"])]
+    pub textbook: bool,
     /// Also count what the CPU really copies, with hardware breakpoints on the kernel's copy routines; one workload at a
     /// time, whatever --jobs says.
     #[arg(long)]
@@ -83,6 +88,9 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
         None
     };
     let agent = Agent::start(catalogue, ONE_SHOT)?;
+    if arguments.textbook {
+        return ways(&agent, &plan, arguments.json);
+    }
     let bar = progress::steps(plan.workloads.len() as u64);
     let report = validate(&agent, &plan, audit, &|finished, row| {
         bar.set_position(finished as u64);
@@ -90,6 +98,18 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
     });
     bar.finish_and_clear();
     print(&if arguments.json { json(&report)? } else { table(&report) })?;
+    Ok(u8::from(!report.exact))
+}
+
+fn ways(agent: &Agent, plan: &Plan, as_json: bool) -> Result<u8, Failure> {
+    let bar = progress::steps(0);
+    let report = textbook(agent, plan, &|finished, of| {
+        bar.set_length(of as u64);
+        bar.set_position(finished as u64);
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(|error| Failure::new(CANNOT, format!("{error:#}")))?;
+    print(&if as_json { json(&report)? } else { textbook_table(&report) })?;
     Ok(u8::from(!report.exact))
 }
 

@@ -1,5 +1,6 @@
 //! `zcprof workload`: drives copy paths with exactly known bytes.
 
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,7 +10,8 @@ use serde::Serialize;
 
 use super::output::{CANNOT, Failure, json, print};
 use super::{parse, progress};
-use crate::validate::StopAtGates;
+use crate::validate::{StopAtGates, Went};
+use crate::workload::way::{self, Way};
 use crate::workload::{self, Gate, Outcome, Request, Workload};
 
 /// Drives one copy path with an exactly known number of bytes.
@@ -35,6 +37,9 @@ pub enum What {
         after_help = "Exit status: 0; 2 if the path can't be driven here.\n\nExample:\n  zcprof record -- zcprof workload run sendfile:file:tcp --bytes 1GiB"
     )]
     Run(RunArgs),
+    /// Go one of the textbook's ways: what `zcprof validate --textbook` starts.
+    #[command(hide = true)]
+    Way(WayArgs),
 }
 
 /// One path and how much to move along it.
@@ -60,6 +65,25 @@ pub struct RunArgs {
     pub stop_at_gates: bool,
 }
 
+/// One of the textbook's ways.
+#[derive(Debug, Clone, Args)]
+pub struct WayArgs {
+    /// The way.
+    pub way: Way,
+    /// The file.
+    #[arg(long)]
+    pub file: PathBuf,
+    /// The number of the inherited socket to send it to.
+    #[arg(long)]
+    pub socket: i32,
+    /// How much at a time.
+    #[arg(long, value_parser = parse::size)]
+    pub chunk: u64,
+    /// With nothing of the file in the page cache.
+    #[arg(long)]
+    pub cold: bool,
+}
+
 /// Does what was asked; returns the exit status.
 ///
 /// # Errors
@@ -68,6 +92,7 @@ pub fn run(arguments: &WorkloadArgs) -> Result<u8, Failure> {
     match &arguments.what {
         What::List { json } => list(*json),
         What::Run(arguments) => drive(arguments),
+        What::Way(arguments) => go(arguments),
     }
 }
 
@@ -125,6 +150,17 @@ fn drive(arguments: &RunArgs) -> Result<u8, Failure> {
         return one(plain, arguments);
     };
     one(workload, arguments)
+}
+
+fn go(arguments: &WayArgs) -> Result<u8, Failure> {
+    let chunk = usize::try_from(arguments.chunk).map_err(|error| Failure::cannot("go", error))?;
+    // SAFETY: whoever starts this hands the descriptor down, and nothing else here knows its number.
+    let socket = unsafe { OwnedFd::from_raw_fd(arguments.socket) };
+    let request = way::Request { way: arguments.way, file: &arguments.file, cold: arguments.cold, socket, chunk };
+    let (bytes, operations) =
+        way::run(request, &mut StopAtGates).map_err(|error| Failure::new(CANNOT, format!("{error:#}")))?;
+    print(&json(&Went { bytes, operations })?)?;
+    Ok(0)
 }
 
 fn one(workload: &Workload, arguments: &RunArgs) -> Result<u8, Failure> {

@@ -30,7 +30,7 @@ impl Gate for StopAtGates {
 }
 
 /// Kills and reaps the child if it is left behind.
-struct Guard(Child);
+pub(super) struct Guard(pub(super) Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -75,24 +75,34 @@ pub(super) fn run(
     Ok((outcome, after.since(&before), audited))
 }
 
-fn go_on(child: &Child) -> Result<()> {
+pub(super) fn go_on(child: &Child) -> Result<()> {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGCONT).context("letting the workload go on")
 }
 
 /// Waits for the child to stop, and reads what it has been counted.
 fn counted_at_gate(agent: &Agent, child: &mut Child) -> Result<Counters> {
+    wait_for_gate(child)?;
+    counters_of(agent, child)
+}
+
+/// Waits for the child to stop.
+pub(super) fn wait_for_gate(child: &mut Child) -> Result<()> {
     let pid = Pid::from_raw(child.id().cast_signed());
     match waitpid(pid, Some(WaitPidFlag::WUNTRACED))? {
-        WaitStatus::Stopped(..) => {}
+        WaitStatus::Stopped(..) => Ok(()),
         ended => bail!("the workload's process ended early ({ended:?}){}", said(child)),
     }
+}
+
+/// Reads what a child has been counted.
+pub(super) fn counters_of(agent: &Agent, child: &Child) -> Result<Counters> {
     let snapshot = agent.observe().context("reading the ledger")?;
     let process = snapshot.by_pid(child.id()).context("the workload's process is not in the ledger")?;
     let counters = process.counters.clone();
     Ok(counters)
 }
 
-fn said(child: &mut Child) -> String {
+pub(super) fn said(child: &mut Child) -> String {
     let mut text = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         // What it says is only a help; if it can't be read, the status must do.

@@ -3,6 +3,7 @@
 mod child;
 mod compare;
 mod table;
+mod ways;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::workload::{Request, Workload};
 
 pub use child::StopAtGates;
 pub use table::table;
+pub use ways::{Claim, TextbookReport, WayRow, Went, run as textbook, textbook_table};
 
 /// What to validate, and how.
 #[derive(Debug, Clone)]

@@ -172,6 +172,16 @@ impl Channel {
         self.advance(n)
     }
 
+    /// Waits for all that was put into it to come out: network devices may have it still.
+    pub(super) fn finish(&mut self) -> nix::Result<()> {
+        let Some(line) = &mut self.line else { return Ok(()) };
+        while line.waiting > 0 {
+            line.await_peer(PollFlags::POLLIN)?;
+            line.drain()?;
+        }
+        Ok(())
+    }
+
     /// Whether it has a file position.
     pub(super) fn is_file(&self) -> bool {
         self.span.is_some()

@@ -160,6 +160,9 @@ pub(super) fn drive(
             bail!("no progress after {} of {bytes} bytes", tally.bytes);
         }
     }
+    if let End::Channel(sink) = &mut stage.sink {
+        sink.finish().context("waiting for what is on its way")?;
+    }
     gate.done()?;
     Ok(tally)
 }

@@ -36,6 +36,7 @@ mod tests;
 mod tls;
 mod uring;
 mod veth;
+pub mod way;
 mod write;
 mod zerocopy;
 
