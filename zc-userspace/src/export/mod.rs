@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod catalogue;
+pub mod history;
 mod page;
 pub mod problem;
 pub mod prometheus;

@@ -1,6 +1,7 @@
 //! The HTTP API: routes, what they share, and what holds for every answer.
 
 mod figures;
+mod history;
 mod processes;
 mod query;
 mod verify;
@@ -23,6 +24,7 @@ use tracing::debug;
 use utoipa::OpenApi;
 
 use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
+use super::history::History;
 use super::problem::Problem;
 use super::source::Source;
 use super::web::{self, Web};
@@ -40,6 +42,8 @@ pub struct App {
     pub about: About,
     /// Snapshots.
     pub source: Arc<Source>,
+    /// What moved in the last ten minutes.
+    pub history: Arc<History>,
 }
 
 impl App {
@@ -65,6 +69,7 @@ impl App {
         verify::one,
         verify::any,
         processes::groups,
+        history::list,
         paths,
         probes
     )
@@ -75,7 +80,10 @@ struct Document;
 pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
     let routes = Router::new()
         .route("/", get(page::html))
+        .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
+        .route("/flow.js", get(page::flow))
+        .route("/table.js", get(page::table))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
@@ -85,6 +93,7 @@ pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
         .route("/api/v1/processes/{pid}/verify", get(verify::one))
         .route("/api/v1/verify", get(verify::any))
         .route("/api/v1/groups", get(processes::groups))
+        .route("/api/v1/history", get(history::list))
         .route("/api/v1/paths", get(paths))
         .route("/api/v1/probes", get(probes))
         .fallback(async |request: Request| Problem::no_such_resource(request.uri().path()))
