@@ -277,7 +277,10 @@ fn every_expression_has_data_and_its_labels() -> Result<()> {
     zcprof();
     let _counting = zc_tests::bpf::enable_stats()?;
     // A fleet of two on one machine: both see all.
-    let (one, two) = (Daemon::start(&[])?, Daemon::start(&[])?);
+    let scratch = Scratch::new()?;
+    let rule = format!("[[verify]]\nname = \"sends\"\ncomm = \"{GROUP}\"\nmechanism = \"sendfile\"\nsink = \"tcp\"\n");
+    let configuration = scratch.text("zcprof.toml", rule)?;
+    let (one, two) = (Daemon::start(&["--config.file", &configuration])?, Daemon::start(&[])?);
     let prometheus = Prometheus::start(&[&one, &two])?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

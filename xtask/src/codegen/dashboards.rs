@@ -30,6 +30,7 @@ pub(super) fn host() -> String {
             ("By group", by_group()),
             ("Copy paths", vec![paths(HOST), copied(HOST)]),
             ("Behind the calls", behind(HOST)),
+            ("Verify rules of the configuration", rules()),
             ("zcprof itself", itself()),
         ],
     };
@@ -304,6 +305,14 @@ fn behind(labels: &str) -> Vec<Panel> {
         Panel::new(Kind::Lines, "Bps", "mmap of files", "Bytes per second that mmap calls asked to map; what was touched of them is not told.")
             .query(format!("sum({})", rate("zcprof_mmap_requested_bytes_total", labels)), "asked for"),
     ]
+}
+
+fn rules() -> Vec<Panel> {
+    let description = "Of each rule's traffic, the share that takes the path claimed, and the share that is claimed; /api/v1/rules has the evidence. Without traffic there is no share.";
+    let panel = Panel::new(Kind::Lines, "percentunit", "Verify rules", description)
+        .query(format!("zcprof_verify_share_ratio{{{HOST}}}"), "{{rule}} on {{instance}}")
+        .query(format!("zcprof_verify_min_share_ratio{{{HOST}}}"), "{{rule}} on {{instance}}, claimed");
+    vec![panel]
 }
 
 fn itself() -> Vec<Panel> {

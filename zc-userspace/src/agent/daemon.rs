@@ -57,6 +57,10 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     let settings = Settings { group_by: config.group_by, max_groups: config.max_groups, retain: Some(config.retain) };
     let without: Vec<_> = config.probe.iter().filter_map(|name| name.strip_prefix('-')).collect();
     let agent = Arc::new(Agent::start_with(Catalogue::default(), settings, Ledgers::Slots, &without)?);
+    // A rule about what nobody sees would fail, or pass, for no reason.
+    if let Some(why) = config.rules.iter().find_map(|rule| agent.catalogue().unseen(rule.claim.mechanism)) {
+        anyhow::bail!("a verify rule of the configuration can't be judged: {why}");
+    }
     let renounced = check_probes(&config.probe, agent.probes())?;
     nix::sys::prctl::set_no_new_privs().context("can't set no_new_privs")?;
     drop_capabilities().context("can't drop capabilities")?;
@@ -72,6 +76,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         probes: agent.probes().to_vec(),
         kernel: kernel_release(),
         group_by: config.group_by,
+        rules: config.rules.clone(),
     };
     let observer = Arc::clone(&agent);
     let source = Arc::new(Source::new(move || observer.observe())?);

@@ -4,6 +4,7 @@ mod figures;
 mod history;
 mod processes;
 mod query;
+mod rules;
 mod verify;
 
 #[cfg(test)]
@@ -24,6 +25,8 @@ use tracing::debug;
 use utoipa::OpenApi;
 
 use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
+pub(super) use query::profile_of;
+
 use super::history::History;
 use super::problem::Problem;
 use super::source::Source;
@@ -70,6 +73,7 @@ impl App {
         verify::any,
         processes::groups,
         history::list,
+        rules::list,
         paths,
         probes
     )
@@ -94,6 +98,7 @@ pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
         .route("/api/v1/verify", get(verify::any))
         .route("/api/v1/groups", get(processes::groups))
         .route("/api/v1/history", get(history::list))
+        .route("/api/v1/rules", get(rules::list))
         .route("/api/v1/paths", get(paths))
         .route("/api/v1/probes", get(probes))
         .fallback(async |request: Request| Problem::no_such_resource(request.uri().path()))
@@ -139,6 +144,8 @@ async fn guard(request: Request<Body>, next: Next) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let snapshot = app.fresh().await?;
     let text = prometheus::render(&app.about, &snapshot, app.source.durations());
+    let rules = super::rules::metrics(&super::rules::judge(&app.about, &app.source, &snapshot));
+    let text = text.and_then(|text| Ok([text, rules?].concat()));
     let text = text.map_err(|error| Problem::failed(&format_args!("can't render the metrics: {error}")))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(prometheus::CONTENT_TYPE))], text).into_response())
 }

@@ -182,6 +182,26 @@ fn groups_paths_and_probes() {
 }
 
 #[test]
+fn rules_are_judged_with_their_evidence_and_as_metrics() {
+    let answer = json("/api/v1/rules");
+    let rule = &answer["rules"][0];
+    // 900 of nginx's 1000, and 1000 of its worker's that it did not send so.
+    assert_eq!((&rule["rule"], &rule["verdict"]), (&"nginx sends".into(), &"pass".into()), "{rule}");
+    assert_eq!((&rule["matching_bytes"], &rule["total_bytes"]), (&900.into(), &2000.into()), "{rule}");
+    assert_eq!(rule["evidence"].as_array().map(Vec::len), Some(2), "{rule}");
+    assert_eq!(rule["processes"].as_array().map(Vec::len), Some(2), "{rule}");
+    let metrics = get("/metrics").body;
+    for line in [
+        "zcprof_verify_share_ratio{rule=\"nginx sends\"} 0.45",
+        "zcprof_verify_min_share_ratio{rule=\"nginx sends\"} 0.4",
+        "zcprof_verify_bytes{rule=\"nginx sends\"} 2000",
+        "zcprof_verify_pass{rule=\"nginx sends\"} 1",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in {metrics}");
+    }
+}
+
+#[test]
 fn metrics_health_and_page() {
     let metrics = get("/metrics");
     assert_eq!(metrics.kind(), "text/plain; version=0.0.4; charset=utf-8");
@@ -236,6 +256,7 @@ fn the_description_names_every_route() {
         "/api/v1/processes",
         "/api/v1/processes/{pid}",
         "/api/v1/processes/{pid}/verify",
+        "/api/v1/rules",
         "/api/v1/verify",
         "/metrics",
     ];
