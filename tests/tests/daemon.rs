@@ -191,6 +191,38 @@ fn a_group_has_exactly_its_processes_bytes_and_no_counter_goes_back() -> Result<
 }
 
 #[test]
+fn verify_rules_are_metrics_and_answers_with_evidence() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (group, _) = workload(&scratch)?;
+    let rule = |name: &str, comm: &str, mechanism: &str| {
+        format!("[[verify]]\nname = \"{name}\"\ncomm = \"{comm}\"\nmechanism = \"{mechanism}\"\nsink = \"tcp\"\n")
+    };
+    let rules =
+        [rule("true", &group, "sendfile"), rule("false", &group, "splice"), rule("idle", "nobody-is", "sendfile")];
+    let file = scratch.text("zcprof.toml", rules.concat())?;
+    let daemon = Daemon::start(&["--config.file", &file])?;
+    drive(&scratch)?;
+    let answer = daemon.json("/api/v1/rules")?;
+    let verdicts: Vec<_> = list(&answer, "rules").iter().map(|one| one["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["pass", "fail", "no_traffic"], "{answer}");
+    let found = &answer["rules"][0];
+    assert_fields(found, &["rule", "min_share", "window_seconds", "processes", "share", "evidence"]);
+    assert_eq!((found["matching_bytes"].as_u64(), found["total_bytes"].as_u64()), (Some(BYTES), Some(BYTES)));
+    assert_eq!(found["evidence"][0]["id"], "sendfile:file:tcp", "{found}");
+    let metrics = daemon.metrics()?;
+    let value = |name: &str, rule: &str| metrics.get(&format!("zcprof_verify_{name}{{rule=\"{rule}\"}}"));
+    assert_eq!((value("share_ratio", "true"), value("pass", "true")), (1.0, 1.0));
+    assert_eq!((value("bytes", "false"), value("min_share_ratio", "false")), (BYTES as f64, 0.95));
+    assert!(!daemon.get("/metrics")?.body.contains("zcprof_verify_share_ratio{rule=\"idle\"}"));
+    // What can't be judged is refused.
+    let file = scratch.text("blind.toml", rule("blind", "x", "io_uring"))?;
+    let words = ["daemon", "--web.listen-address", "127.0.0.1:0", "--probe", "-io_uring", "--config.file", &file];
+    let ended = run_zcprof(&words)?;
+    assert!(ended.status == 2 && ended.stderr.contains("needs the probe io_uring"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
 fn groups_and_processes_agree_with_the_workload() -> Result<()> {
     let scratch = Scratch::new()?;
     let (group, _) = workload(&scratch)?;

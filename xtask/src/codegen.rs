@@ -1,5 +1,7 @@
 //! Files that are made from the code: one list writes them, and checks that they are up to date.
 
+mod dashboards;
+mod grafana;
 mod paths;
 pub(crate) mod truth;
 
@@ -16,7 +18,13 @@ type Made = (&'static str, fn() -> String);
 /// A file that `zcprof generate …` prints: its path, and the words after `generate`.
 type Printed = (&'static str, &'static [&'static str]);
 
-const BY_US: &[Made] = &[("docs/paths.md", paths::markdown), ("docs/truth.md", truth::markdown)];
+const BY_US: &[Made] = &[
+    ("docs/paths.md", paths::markdown),
+    ("docs/truth.md", truth::markdown),
+    ("dashboards/grafana/host.json", dashboards::host),
+    ("dashboards/grafana/group.json", dashboards::group),
+    ("dashboards/grafana/fleet.json", dashboards::fleet),
+];
 
 /// For example `("docs/openapi.json", &["openapi"])`.
 const BY_ZCPROF: &[Printed] = &[];

@@ -1,6 +1,7 @@
 //! The daemon's configuration: flags over a TOML file over defaults.
 
 mod file;
+mod rules;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::export::rules::Rule;
 use crate::export::web::{Web, WebError};
 use crate::kernel::{ProbeStatus, is_optional};
 use crate::ledger::GroupBy;
@@ -71,7 +73,7 @@ pub struct DaemonOptions {
 }
 
 /// What the daemon runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DaemonConfig {
     /// Where to listen; loopback only, unless with TLS, or plain HTTP was allowed elsewhere.
     pub listen: Vec<SocketAddr>,
@@ -85,6 +87,8 @@ pub struct DaemonConfig {
     pub retain: Duration,
     /// Probes asked for (`name`) and renounced (`-name`); see [`check_probes`].
     pub probe: Vec<String>,
+    /// What to judge continually.
+    pub rules: Vec<Rule>,
     /// How much is logged.
     pub log_level: LogLevel,
     /// What a log line looks like.
@@ -128,6 +132,9 @@ pub enum ConfigError {
     /// The web configuration can't be used.
     #[error("{0}; see --web.config.file")]
     Web(#[from] WebError),
+    /// Two verify rules can't be told apart.
+    #[error("there are two verify rules named `{0}`: give each a name of its own")]
+    SameRule(String),
     /// A probe by a name that none has.
     #[error("there is no probe `{name}`; the probes are: {known}")]
     UnknownProbe {
@@ -179,8 +186,14 @@ impl DaemonConfig {
         {
             return Err(ConfigError::Insecure(*open));
         }
+        let rules: Vec<_> = file.verify.into_iter().map(|checked| checked.0).collect();
+        let same = |at: &usize| rules[..*at].iter().any(|earlier| earlier.name == rules[*at].name);
+        if let Some(at) = (0..rules.len()).find(same) {
+            return Err(ConfigError::SameRule(rules[at].name.clone()));
+        }
         Ok(Self {
             listen,
+            rules,
             web_config,
             group_by: options.group_by.or(file.group_by).unwrap_or_default(),
             max_groups: options.max_groups.or(file.max_groups).unwrap_or(DEFAULT_MAX_GROUPS),
@@ -240,6 +253,7 @@ pub fn check_probes<'a>(asked: &'a [String], probes: &[ProbeStatus]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Selector;
 
     fn with_file(text: &str, options: DaemonOptions) -> Result<DaemonConfig, String> {
         let directory = tempfile::tempdir().unwrap();
@@ -264,6 +278,26 @@ mod tests {
         assert_eq!((config.group_by, config.max_groups, config.retain.as_secs()), (GroupBy::Unit, 9, 90));
         assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));
         assert_eq!((config.listen.len(), config.probe.as_slice()), (2, ["-net".to_owned()].as_slice()));
+    }
+
+    #[test]
+    fn verify_rules() {
+        let rule = |more: &str| format!("[[verify]]\nname = \"n\"\nunit = \"nginx\"\nmechanism = \"sendfile\"\n{more}");
+        let config = with_file(&rule("sink = \"tcp\"\nwindow = \"30s\"\n"), DaemonOptions::default()).unwrap();
+        let [found] = &config.rules[..] else { panic!("{:?}", config.rules) };
+        assert_eq!((found.claim.min_share, found.window.as_secs()), (0.95, 30));
+        assert_eq!((found.name.as_str(), &found.selector), ("n", &Selector::Unit("nginx".to_owned())));
+        for (text, says) in [
+            (rule("comm = \"nginx\"\n"), "exactly one of"),
+            (rule("min-share = 95\n"), "0 to 1"),
+            (rule("window = \"2h\"\n"), "at most 1m"),
+            (rule("sink = \"TCP\"\n"), "tcp, udp"),
+            (rule("colour = \"red\"\n"), "colour"),
+            (rule("") + &rule(""), "two verify rules"),
+        ] {
+            let error = with_file(&text, DaemonOptions::default()).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]

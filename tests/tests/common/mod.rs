@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod browser;
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod leftovers;

@@ -55,7 +55,8 @@ pub(super) fn markdown() -> String {
     text
 }
 
-fn all_hops(hops: &[Hop]) -> String {
+/// All hops of a path, in words.
+pub(super) fn all_hops(hops: &[Hop]) -> String {
     let one = |hop: &Hop| {
         let mover = match hop.mover {
             Mover::Cpu(direction) => format!("cpu, {}", direction.name().replace('_', " ")),

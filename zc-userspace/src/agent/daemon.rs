@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::{Agent, Confined, DRAIN_INTERVAL, confine, drop_capabilities};
 use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
+use crate::export::history::History;
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
 use crate::export::web::Web;
@@ -56,6 +57,10 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     let settings = Settings { group_by: config.group_by, max_groups: config.max_groups, retain: Some(config.retain) };
     let without: Vec<_> = config.probe.iter().filter_map(|name| name.strip_prefix('-')).collect();
     let agent = Arc::new(Agent::start_with(Catalogue::default(), settings, Ledgers::Slots, &without)?);
+    // A rule about what nobody sees would fail, or pass, for no reason.
+    if let Some(why) = config.rules.iter().find_map(|rule| agent.catalogue().unseen(rule.claim.mechanism)) {
+        anyhow::bail!("a verify rule of the configuration can't be judged: {why}");
+    }
     let renounced = check_probes(&config.probe, agent.probes())?;
     nix::sys::prctl::set_no_new_privs().context("can't set no_new_privs")?;
     drop_capabilities().context("can't drop capabilities")?;
@@ -71,15 +76,17 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         probes: agent.probes().to_vec(),
         kernel: kernel_release(),
         group_by: config.group_by,
+        rules: config.rules.clone(),
     };
     let observer = Arc::clone(&agent);
     let source = Arc::new(Source::new(move || observer.observe())?);
     source.keep().context("can't read the ledger")?;
+    let history = Arc::new(History::default());
     let (stop, stopped) = channel();
     let keeper = {
-        let (agent, source) = (Arc::clone(&agent), Arc::clone(&source));
+        let (agent, source, history) = (Arc::clone(&agent), Arc::clone(&source), Arc::clone(&history));
         let named = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK);
-        named.spawn(move || keep(&agent, &source, &stopped)).context("can't start a thread")?
+        named.spawn(move || keep(&agent, &source, &history, &stopped)).context("can't start a thread")?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -88,7 +95,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         .enable_all()
         .build()
         .context("can't start the HTTP server")?;
-    let app = Arc::new(App { about, source });
+    let app = Arc::new(App { about, source, history });
     let served = runtime.block_on(async {
         let signals = wait_for_signal()?;
         stops.thread_unblock().context("can't let signals through")?;
@@ -127,7 +134,7 @@ fn announce(agent: &Agent, renounced: &[&str]) {
 
 /// Keeps the ledger going: takes events off the ring before it fills, and a snapshot for the history every second.
 /// Ends when the other end of `stopped` is dropped.
-fn keep(agent: &Agent, source: &Source, stopped: &Receiver<()>) {
+fn keep(agent: &Agent, source: &Source, history: &History, stopped: &Receiver<()>) {
     let mut next = Instant::now() + STEP;
     let mut failed = false;
     while stopped.recv_timeout(DRAIN_INTERVAL) == Err(RecvTimeoutError::Timeout) {
@@ -141,6 +148,9 @@ fn keep(agent: &Agent, source: &Source, stopped: &Receiver<()>) {
             Ok(()) if failed => warn!("the ledger can be read again"),
             Err(error) if !failed => error!(%error, "can't read the ledger"),
             _ => {}
+        }
+        if let Some(latest) = source.latest() {
+            history.keep(agent.catalogue(), &latest);
         }
         failed = source.latest().is_none_or(|latest| latest.taken.elapsed() > STEP);
     }

@@ -15,6 +15,7 @@ mod record;
 mod render;
 mod selector;
 mod signals;
+mod top;
 pub mod validate;
 mod verify;
 mod window;
@@ -34,6 +35,7 @@ Examples:
   zcprof profile --unit nginx --for 30s         what nginx does over the next 30 seconds
   zcprof verify --unit nginx --mechanism sendfile --sink tcp
                                                 does nginx really send by sendfile? 0 yes, 1 no
+  zcprof top                                    who moves bytes right now
   zcprof paths                                  every copy path that zcprof knows
   zcprof probes                                 what can be traced on this host
 
@@ -62,6 +64,8 @@ pub enum Command {
     Profile(profile::ProfileArgs),
     /// Check that traffic really takes a path; for CI jobs.
     Verify(verify::VerifyArgs),
+    /// Watch live which processes move bytes, and how.
+    Top(top::TopArgs),
     /// List every copy path that zcprof knows.
     Paths(paths::PathsArgs),
     /// List the probes: what is attached here, and why what is not is not.
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Record(arguments) => record::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Paths(arguments) => paths::run(&arguments),
         Command::Probes(arguments) => probes::run(&arguments),
         Command::Workload(arguments) => workload::run(&arguments),
@@ -154,6 +159,8 @@ mod tests {
             "profile --cgroup /a",
             "verify --pid 1 --for 1s --mechanism sendfile --source file --sink tcp --min-share 0.95 --json",
             "verify --mechanism read -- cat --json",
+            "top",
+            "top --interval 500ms --sort delivered --filter nginx",
             "paths --json",
             "probes --json",
             "workload list --json",
@@ -185,6 +192,7 @@ mod tests {
             "verify --pid 1 --mechanism read --min-share 1.5",
             "workload run x --bytes many",
             "daemon --group-by colour",
+            "top --sort colour",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

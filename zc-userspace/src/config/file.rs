@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::rules::Checked;
 use super::{ConfigError, LogFormat, LogLevel};
 use crate::ledger::GroupBy;
 
@@ -20,6 +21,7 @@ pub(super) struct File {
     pub(super) retain: Option<Duration>,
     #[serde(deserialize_with = "one_or_more")]
     pub(super) probe: Vec<String>,
+    pub(super) verify: Vec<Checked>,
     pub(super) web: Web,
     pub(super) log: Log,
 }

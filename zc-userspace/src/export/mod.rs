@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod catalogue;
+pub mod history;
 mod page;
 pub mod problem;
 pub mod prometheus;
+pub mod rules;
 pub mod serve;
 pub mod source;
 #[cfg(test)]
@@ -26,6 +28,8 @@ pub struct About {
     pub kernel: String,
     /// What the groups are.
     pub group_by: GroupBy,
+    /// The verify rules of the configuration.
+    pub rules: Vec<rules::Rule>,
 }
 
 /// This build's version.

@@ -145,7 +145,7 @@ fn refuse_pages(device: &str) -> anyhow::Result<()> {
     /// include/uapi/linux/ethtool.h, v6.1.
     const ETHTOOL_SSG: u32 = 0x19;
     /// include/uapi/linux/sockios.h, v6.1.
-    const SIOCETHTOOL: u32 = 0x8946;
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
     let mut value = EthtoolValue { command: ETHTOOL_SSG, data: 0 };
     // SAFETY: all zero is a request without a name.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -155,6 +155,6 @@ fn refuse_pages(device: &str) -> anyhow::Result<()> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     let any = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: the request and the value that it points to outlive the call.
-    let done = unsafe { libc::ioctl(any.as_fd().as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    let done = unsafe { libc::ioctl(any.as_fd().as_raw_fd(), SIOCETHTOOL, &raw mut request) };
     Errno::result(done).map(drop).with_context(|| format!("switching scatter-gather of {device} off"))
 }

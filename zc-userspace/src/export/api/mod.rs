@@ -1,8 +1,10 @@
 //! The HTTP API: routes, what they share, and what holds for every answer.
 
 mod figures;
+mod history;
 mod processes;
 mod query;
+mod rules;
 mod verify;
 
 #[cfg(test)]
@@ -23,6 +25,9 @@ use tracing::debug;
 use utoipa::OpenApi;
 
 use super::catalogue::{PathList, ProbeList, paths_json, probes_json};
+pub(super) use query::profile_of;
+
+use super::history::History;
 use super::problem::Problem;
 use super::source::Source;
 use super::web::{self, Web};
@@ -40,6 +45,8 @@ pub struct App {
     pub about: About,
     /// Snapshots.
     pub source: Arc<Source>,
+    /// What moved in the last ten minutes.
+    pub history: Arc<History>,
 }
 
 impl App {
@@ -65,6 +72,8 @@ impl App {
         verify::one,
         verify::any,
         processes::groups,
+        history::list,
+        rules::list,
         paths,
         probes
     )
@@ -75,7 +84,10 @@ struct Document;
 pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
     let routes = Router::new()
         .route("/", get(page::html))
+        .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
+        .route("/flow.js", get(page::flow))
+        .route("/table.js", get(page::table))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
@@ -85,6 +97,8 @@ pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
         .route("/api/v1/processes/{pid}/verify", get(verify::one))
         .route("/api/v1/verify", get(verify::any))
         .route("/api/v1/groups", get(processes::groups))
+        .route("/api/v1/history", get(history::list))
+        .route("/api/v1/rules", get(rules::list))
         .route("/api/v1/paths", get(paths))
         .route("/api/v1/probes", get(probes))
         .fallback(async |request: Request| Problem::no_such_resource(request.uri().path()))
@@ -130,6 +144,8 @@ async fn guard(request: Request<Body>, next: Next) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let snapshot = app.fresh().await?;
     let text = prometheus::render(&app.about, &snapshot, app.source.durations());
+    let rules = super::rules::metrics(&super::rules::judge(&app.about, &app.source, &snapshot));
+    let text = text.and_then(|text| Ok([text, rules?].concat()));
     let text = text.map_err(|error| Problem::failed(&format_args!("can't render the metrics: {error}")))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(prometheus::CONTENT_TYPE))], text).into_response())
 }

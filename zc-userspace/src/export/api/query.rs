@@ -66,7 +66,7 @@ pub(super) fn past(source: &Source, snapshot: &Snapshot, window: Option<&str>) -
 }
 
 /// The profile of these processes together, over the window if there is one.
-pub(super) fn profile_of(
+pub(in crate::export) fn profile_of(
     catalogue: &Catalogue,
     snapshot: &Snapshot,
     processes: &[&Arc<Process>],

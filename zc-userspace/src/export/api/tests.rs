@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use super::super::history::History;
 use super::super::source::Source;
 use super::super::testing::{HOSTILE, about, counters, snapshot};
 use super::{App, Document, router};
@@ -44,7 +45,8 @@ impl Answer {
 }
 
 fn app(observe: impl Fn() -> io::Result<Snapshot> + Send + Sync + 'static) -> Arc<App> {
-    Arc::new(App { about: about(), source: Arc::new(Source::new(observe).unwrap()) })
+    let history = Arc::new(History::default());
+    Arc::new(App { about: about(), source: Arc::new(Source::new(observe).unwrap()), history })
 }
 
 fn fixed() -> Arc<App> {
@@ -180,6 +182,26 @@ fn groups_paths_and_probes() {
 }
 
 #[test]
+fn rules_are_judged_with_their_evidence_and_as_metrics() {
+    let answer = json("/api/v1/rules");
+    let rule = &answer["rules"][0];
+    // 900 of nginx's 1000, and 1000 of its worker's that it did not send so.
+    assert_eq!((&rule["rule"], &rule["verdict"]), (&"nginx sends".into(), &"pass".into()), "{rule}");
+    assert_eq!((&rule["matching_bytes"], &rule["total_bytes"]), (&900.into(), &2000.into()), "{rule}");
+    assert_eq!(rule["evidence"].as_array().map(Vec::len), Some(2), "{rule}");
+    assert_eq!(rule["processes"].as_array().map(Vec::len), Some(2), "{rule}");
+    let metrics = get("/metrics").body;
+    for line in [
+        "zcprof_verify_share_ratio{rule=\"nginx sends\"} 0.45",
+        "zcprof_verify_min_share_ratio{rule=\"nginx sends\"} 0.4",
+        "zcprof_verify_bytes{rule=\"nginx sends\"} 2000",
+        "zcprof_verify_pass{rule=\"nginx sends\"} 1",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in {metrics}");
+    }
+}
+
+#[test]
 fn metrics_health_and_page() {
     let metrics = get("/metrics");
     assert_eq!(metrics.kind(), "text/plain; version=0.0.4; charset=utf-8");
@@ -195,9 +217,16 @@ fn metrics_health_and_page() {
     let page = get("/");
     assert!(page.kind().starts_with("text/html") && !page.body.contains("://"), "nothing comes from elsewhere");
     assert!(!page.body.contains("<script>") && !page.body.contains("style="), "the policy forbids what is inline");
-    let script = get("/page.js");
-    assert!(script.kind().starts_with("text/javascript"));
-    assert!(!script.body.contains("innerHTML") && script.body.contains("textContent"));
+    for path in ["/page.js", "/flow.js", "/table.js"] {
+        let script = get(path);
+        assert!(script.kind().starts_with("text/javascript"), "{path}");
+        for refused in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "://"] {
+            let namespace = script.body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!namespace.contains(refused), "{refused} in {path}");
+        }
+    }
+    assert!(get("/page.css").kind().starts_with("text/css"));
+    assert!(!get("/page.css").body.contains("url("), "nothing comes from elsewhere");
 }
 
 #[test]
@@ -221,11 +250,13 @@ fn the_description_names_every_route() {
         "/-/healthy",
         "/-/ready",
         "/api/v1/groups",
+        "/api/v1/history",
         "/api/v1/paths",
         "/api/v1/probes",
         "/api/v1/processes",
         "/api/v1/processes/{pid}",
         "/api/v1/processes/{pid}/verify",
+        "/api/v1/rules",
         "/api/v1/verify",
         "/metrics",
     ];
@@ -251,6 +282,7 @@ fn problems_say_what_to_do() {
     get("/api/v1/processes/10/events").is_problem(404, "no-such-resource", "events");
     get("/api/v1/processes/11").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/processes/11/verify?mechanism=read").is_problem(404, "no-such-process", "pid 11");
+    get("/api/v1/history?pid=11").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/verify?comm=nobody&mechanism=read").is_problem(404, "no-such-process", "/api/v1/processes");
     for (path, says) in [
         ("processes/nginx", "give a number"),
@@ -268,6 +300,8 @@ fn problems_say_what_to_do() {
         ("processes/10?descendants=1", "descendants"),
         ("processes/10/verify", "mechanism is missing"),
         ("processes/10/verify?mechanism=read&pid=3", "pid"),
+        ("history?pid=10&group=nginx", "not both"),
+        ("history?since=yesterday", "since"),
         ("verify?pid=10&mechanism=zoom", "sendfile, splice"),
         ("verify?pid=10&mechanism=read&source=disc", "file, disk"),
         ("verify?pid=10&mechanism=read&sink=TCP", "tcp, udp"),
