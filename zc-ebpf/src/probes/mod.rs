@@ -6,6 +6,8 @@ pub mod faults;
 pub mod identity;
 pub mod io_uring;
 pub mod lifecycle;
+pub mod mapping;
+pub mod sigbus;
 pub mod sys_exit;
 pub mod threads;
 pub mod usage;

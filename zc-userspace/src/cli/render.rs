@@ -162,7 +162,12 @@ fn totals(profile: &Profile) -> String {
         ("could pass through", pass_through(profile)),
     ];
     if profile.mmap.calls > 0 {
-        let asked = format!("{} asked for in {} calls", bytes(profile.mmap.requested_bytes), profile.mmap.calls);
+        let mapped = profile.mmap.mapped_bytes.map_or_else(|| "-".to_owned(), bytes);
+        let asked = format!(
+            "{} asked for in {} calls, {mapped} mapped",
+            bytes(profile.mmap.requested_bytes),
+            profile.mmap.calls
+        );
         lines.push(("mmap of files", asked));
     }
     let lost = &profile.lost;

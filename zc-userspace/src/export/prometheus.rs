@@ -128,10 +128,17 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
             path_operations.with_label_values(&labels).inc_by(path.operations);
         }
         let directions = profile.copied_bytes;
+        // Every other copy is modelled.
+        let faults = profile.paths.iter().filter(|path| path.basis == Basis::Observed);
+        let copied_when_written: u64 = faults.map(|path| path.copied_bytes).sum();
         for (direction, bytes) in
             [("to_user", directions.to_user), ("from_user", directions.from_user), ("in_kernel", directions.in_kernel)]
         {
-            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes);
+            let observed = if direction == "in_kernel" { copied_when_written } else { 0 };
+            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes - observed);
+            if direction == "in_kernel" {
+                copied.with_label_values(&[group, direction, basis_name(Basis::Observed)]).inc_by(observed);
+            }
         }
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
         delivered_bytes.with_label_values(&[group]).inc_by(delivered(&profile));

@@ -11,8 +11,8 @@ mod probes;
 mod read;
 mod tracer;
 
-pub use audit::{Audit, AuditError, Audited, Watch};
+pub use audit::{Audit, AuditError, Audited, Kind, Watch};
 pub use events::{Lifecycle, LifecycleKind};
-pub use probes::{BLOCK, FAULTS, IO_URING, ProbeStatus, SCHED, is_optional, kernel_release};
+pub use probes::{BLOCK, FAULTS, IO_URING, MAPPING, ProbeStatus, SCHED, is_optional, kernel_release};
 pub use read::{FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zc_common::hop::{Direction, Hop, Mover};
-use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
+use zc_common::path::{Condition, Endpoint, Mechanism, PathId, ROWS, Row};
 use zc_common::record::{Cell, FIRST_ROW_CELL};
 
-use crate::kernel::IO_URING;
+use crate::kernel::{FAULTS, IO_URING, MAPPING};
 use crate::ledger::Counters;
 
 /// The rows that classification and model use: the catalogue proper, or a test's mutation of it.
@@ -67,13 +67,20 @@ impl Catalogue {
 
     /// Marks the rows that nothing counts on, since their probe is not attached.
     pub fn without_probes(&mut self) {
-        use Mechanism::{IoUring, IoUringFixed, IoUringZerocopy};
-        if self.sees.contains(IO_URING) {
-            return;
-        }
         for row in &mut self.rows {
-            if matches!(row.mechanism, IoUring | IoUringFixed | IoUringZerocopy) {
-                row.inactive = Some("needs the probe io_uring, which is not attached: `zcprof probes` says why");
+            let (probe, why) = match row.mechanism {
+                Mechanism::IoUring | Mechanism::IoUringFixed | Mechanism::IoUringZerocopy => {
+                    (IO_URING, "needs the probe io_uring, which is not attached: `zcprof probes` says why")
+                }
+                Mechanism::Mmap if row.condition == Condition::Asked => continue,
+                Mechanism::Mmap if row.source == Endpoint::File => {
+                    (MAPPING, "needs the probe mapping, which is not attached: `zcprof probes` says why")
+                }
+                Mechanism::Mmap => (FAULTS, "needs the probe faults, which is not attached: `zcprof probes` says why"),
+                _ => continue,
+            };
+            if !self.sees.contains(probe) {
+                row.inactive = Some(why);
             }
         }
     }
@@ -87,7 +94,7 @@ impl Catalogue {
     /// Why nothing by this mechanism is counted in this build, if nothing is.
     #[must_use]
     pub fn unseen(&self, mechanism: Mechanism) -> Option<String> {
-        let mut rows = self.rows.iter().filter(|row| row.mechanism == mechanism).peekable();
+        let mut rows = self.rows.iter().filter(|row| row.mechanism == mechanism && row.is_payload()).peekable();
         if rows.peek().is_none() {
             return Some(format!("this build does not see {mechanism} (see `zcprof probes`)"));
         }
@@ -181,7 +188,10 @@ mod tests {
         let catalogue = Catalogue::default();
         assert_eq!(catalogue.unseen(Mechanism::Sendfile), None);
         assert!(catalogue.unseen(Mechanism::ZerocopySend).unwrap().contains("zerocopy_send"));
-        assert!(catalogue.unseen(Mechanism::Mmap).is_some());
+        let mut catalogue = catalogue;
+        assert_eq!(catalogue.unseen(Mechanism::Mmap), None);
+        catalogue.without_probes();
+        assert!(catalogue.unseen(Mechanism::Mmap).unwrap().contains("not attached"));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zc_common::hop::Direction;
 use zc_common::path::{Endpoint, Mechanism, PathId};
-use zc_common::record::{CELL_CACHE_FILLS, CELL_FAULTS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE};
+use zc_common::record::{
+    CELL_CACHE_FILLS, CELL_FAULTS, CELL_SIGBUS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE,
+};
 
 use super::hops::{Catalogue, PathTotals};
-use crate::kernel::{BLOCK, FAULTS, SCHED};
+use crate::kernel::{BLOCK, FAULTS, MAPPING, SCHED};
 use crate::ledger::{Counters, Process};
 
 /// How a figure was come by.
@@ -145,6 +147,9 @@ pub struct PageFaults {
     pub minor: Option<u64>,
     /// With I/O.
     pub major: Option<u64>,
+    /// Those that found nothing to map and ended in SIGBUS: behind the end of a file that shrank, or on a page that
+    /// could not be read.
+    pub sigbus: Option<u64>,
 }
 
 /// The page cache; null where no probe sees it.
@@ -177,6 +182,16 @@ pub struct MmapAsked {
     pub calls: u64,
     /// Bytes that they asked to map.
     pub requested_bytes: u64,
+    /// Bytes of files, in whole pages, that faults then mapped, whichever mapping it was; null where no probe sees them.
+    pub mapped_bytes: Option<u64>,
+}
+
+/// O_DIRECT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DirectIo {
+    /// Bytes of user memory that were pinned for a device: modelled, all payload between disks and memory that was not
+    /// registered with io_uring before. A page is pinned whole, even if less of it is used.
+    pub pinned_bytes: u64,
 }
 
 /// What is not in the paths.
@@ -219,6 +234,8 @@ pub struct Profile {
     pub page_cache: PageCacheBytes,
     /// mmap calls.
     pub mmap: MmapAsked,
+    /// O_DIRECT.
+    pub direct_io: DirectIo,
     /// Pass-through candidates; null where no probe finds them.
     pub pass_through: Option<Vec<PassThrough>>,
     /// What is not in the paths.
@@ -244,12 +261,14 @@ impl ProcessInfo {
 
 impl PathProfile {
     fn of(id: PathId, totals: &PathTotals) -> Self {
+        // Faults are seen where they map or copy a page; of everything else it is the call that is seen.
+        let basis = if id.mechanism == Mechanism::Mmap { Basis::Observed } else { Basis::Modelled };
         let hops = totals.hops.iter().map(|(hop, &bytes)| HopBytes {
             from: hop.from.name().to_owned(),
             to: hop.to.name().to_owned(),
             mover: hop.mover.name().to_owned(),
             bytes,
-            basis: Basis::Modelled,
+            basis,
         });
         Self {
             id: id.to_string(),
@@ -260,7 +279,7 @@ impl PathProfile {
             bytes: totals.bytes,
             copied_bytes: totals.copied(),
             referenced_bytes: totals.referenced(),
-            basis: Basis::Modelled,
+            basis,
             hops: hops.collect(),
         }
     }
@@ -269,6 +288,19 @@ impl PathProfile {
 /// Whether payload that ends there has been delivered, rather than brought where the process can use it.
 fn delivers(sink: Endpoint) -> bool {
     !matches!(sink, Endpoint::User | Endpoint::Mapping | Endpoint::Pipe)
+}
+
+fn is_mapped(id: &PathId) -> bool {
+    id.mechanism == Mechanism::Mmap && id.source == Endpoint::File
+}
+
+/// Whether a device moves the bytes to or from the caller's memory, whose pages are pinned for that. io_uring's
+/// registered buffers are pinned once, when they are registered.
+fn pins(id: &PathId) -> bool {
+    let is_memory = |end| matches!(end, Endpoint::User | Endpoint::Mapping);
+    let ends = (id.source, id.sink);
+    let between = (ends.0 == Endpoint::Disk && is_memory(ends.1)) || (ends.1 == Endpoint::Disk && is_memory(ends.0));
+    between && id.mechanism != Mechanism::IoUringFixed
 }
 
 /// Makes a profile of counters.
@@ -281,8 +313,10 @@ pub fn profile(
     events_lost: u64,
 ) -> Profile {
     let paths = catalogue.paths(counters);
+    // A page that is copied when it is written to was there before.
     let into = |wanted: &dyn Fn(Endpoint) -> bool| -> u64 {
-        paths.iter().filter(|(id, _)| wanted(id.sink)).map(|(_, totals)| totals.bytes).sum()
+        let paths = paths.iter().filter(|(id, _)| wanted(id.sink) && id.mechanism != Mechanism::Mmap);
+        paths.map(|(_, totals)| totals.bytes).sum()
     };
     let delivered_bytes = match into(&delivers) {
         0 => into(&|sink| sink == Endpoint::User),
@@ -329,13 +363,19 @@ pub fn profile(
         page_faults: PageFaults {
             minor: seen(SCHED, counters.get(CELL_FAULTS).operations),
             major: seen(SCHED, counters.get(CELL_FAULTS).bytes),
+            sigbus: seen(SCHED, counters.get(CELL_SIGBUS).operations),
         },
         page_cache: PageCacheBytes {
             requested_bytes: seen(BLOCK, requested),
             missed_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).bytes),
             read_ahead_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).operations),
         },
-        mmap: MmapAsked { calls: asked.operations, requested_bytes: asked.bytes },
+        mmap: MmapAsked {
+            calls: asked.operations,
+            requested_bytes: asked.bytes,
+            mapped_bytes: seen(MAPPING, paths.iter().filter(|(id, _)| is_mapped(id)).map(|(_, path)| path.bytes).sum()),
+        },
+        direct_io: DirectIo { pinned_bytes: paths.iter().filter(|(id, _)| pins(id)).map(|(_, path)| path.bytes).sum() },
         pass_through: None,
         lost: Lost {
             events: events_lost,
@@ -387,8 +427,18 @@ mod tests {
         counters.add_cell(CELL_SWITCHES, Cell { operations: 3, bytes: 1 });
         let profile = profile(&catalogue, Vec::new(), &counters, None, 0);
         assert_eq!(profile.context_switches, ContextSwitches { voluntary: Some(3), involuntary: Some(1) });
-        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0) });
+        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0), sigbus: Some(0) });
         assert!(profile.paths.is_empty());
+    }
+
+    #[test]
+    fn copies_on_write_are_copies_but_deliver_nothing() {
+        let profile = of(&[("read:disk:user", 100), ("mmap:user:user", 4096), ("mmap:file:mapping", 8192)]);
+        assert_eq!((profile.delivered_bytes, profile.copied_bytes.in_kernel), (100, 4096));
+        assert_eq!((profile.referenced_bytes, profile.direct_io.pinned_bytes), (8192, 100));
+        let basis = |id: &str| profile.paths.iter().find(|path| path.id == id).unwrap().basis;
+        assert_eq!((basis("mmap:user:user"), basis("read:disk:user")), (Basis::Observed, Basis::Modelled));
+        assert_eq!(profile.mmap.mapped_bytes, None);
     }
 
     #[test]
