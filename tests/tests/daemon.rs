@@ -138,6 +138,25 @@ fn without_a_probe_its_figures_are_absent_and_it_says_so() -> Result<()> {
 }
 
 #[test]
+fn without_the_probes_of_faults_their_paths_are_inactive_and_say_why() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let daemon = Daemon::start(&["--probe", "-mapping", "--probe", "-faults"])?;
+    let pid = drive(&scratch)?;
+    let profile = daemon.json(&format!("/api/v1/processes/{pid}"))?;
+    for pointer in ["/mmap/mapped_bytes", "/mode_switches/page_faults"] {
+        assert_eq!(profile.pointer(pointer), Some(&Value::Null), "{pointer}: {profile}");
+    }
+    assert!(profile["copy_cost"]["cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{profile}");
+    let paths = daemon.json("/api/v1/paths")?;
+    for (id, probe) in [("mmap:file:mapping", "mapping"), ("mmap:user:user", "faults")] {
+        let path = list(&paths, "paths").iter().find(|path| path["id"] == id).context("the path")?;
+        let reason = path["reason"].as_str().unwrap_or_default();
+        assert!(path["active"] == false && reason.contains(&format!("probe {probe}")), "{path}");
+    }
+    Ok(())
+}
+
+#[test]
 fn disks_have_the_names_that_the_system_has_for_them() -> Result<()> {
     let (scratch, daemon) = (Scratch::new()?, Daemon::start(&[])?);
     fs::File::open(scratch.file("written", 4096)?)?.sync_all()?;

@@ -25,6 +25,10 @@ const HIGHMEM: u32 = 1 << 1;
 const MOVABLE: u32 = 1 << 3;
 const IO: u32 = 1 << 6;
 const ZERO: u32 = 1 << 8;
+/// The page will be written to through the page cache.
+const WRITE_CACHE: u32 = 1 << 12;
+/// Read-ahead's.
+const NO_WARNING: u32 = 1 << 13;
 
 /// Counts a fault from user mode, and notes it for what comes of it. Its registers lie where a system call's do: at the
 /// top of the thread's stack (sync_regs, arch/x86/kernel/traps.c, v6.1 to v6.18).
@@ -65,7 +69,8 @@ pub fn kernel(address: u64, code: u64) {
 #[inline(always)]
 pub fn allocated(order: u32, flags: u32) {
     const WANTED: u32 = HIGHMEM | MOVABLE | IO;
-    if order != 0 || flags & (WANTED | ZERO) != WANTED {
+    const OTHERS: u32 = ZERO | WRITE_CACHE | NO_WARNING;
+    if order != 0 || flags & (WANTED | OTHERS) != WANTED {
         return;
     }
     let task = Task::current();

@@ -161,6 +161,10 @@ fn totals(profile: &Profile) -> String {
         ),
         ("could pass through", pass_through(profile)),
     ];
+    if let Some(cost) = profile.copy_cost {
+        let cost = format!("{:.3} s at {}/s (modelled)", cost.cpu_seconds, bytes(cost.bytes_per_second));
+        lines.insert(2, ("copies took", cost));
+    }
     if profile.mmap.calls > 0 {
         let mapped = profile.mmap.mapped_bytes.map_or_else(|| "-".to_owned(), bytes);
         let asked = format!(

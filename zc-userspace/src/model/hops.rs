@@ -15,6 +15,8 @@ pub struct Catalogue {
     rows: Vec<Row>,
     /// Names of the probes that are attached: fields that rest on others are null.
     pub sees: BTreeSet<&'static str>,
+    /// Bytes that a processor copies in a second, where it was measured: what copies cost is modelled with it.
+    pub copy_bandwidth: Option<u64>,
 }
 
 impl Default for Catalogue {
@@ -62,7 +64,7 @@ impl Catalogue {
     /// Other rows than the catalogue's own: for tests of what notices a wrong row.
     #[must_use]
     pub fn of(rows: Vec<Row>) -> Self {
-        Self { rows, sees: BTreeSet::new() }
+        Self { rows, sees: BTreeSet::new(), copy_bandwidth: None }
     }
 
     /// Marks the rows that nothing counts on, since their probe is not attached.

@@ -205,6 +205,17 @@ pub struct Lost {
     pub unclassified_bytes: u64,
 }
 
+/// What the copies cost: modelled, by how fast a processor copied memory when zcprof started.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CopyCost {
+    /// Seconds of a processor that all copied bytes took.
+    pub cpu_seconds: f64,
+    /// The bandwidth, measured over 4 MiB: what lies in a core's own cache is copied faster, what is farther slower.
+    pub bytes_per_second: u64,
+    /// Always modelled.
+    pub basis: Basis,
+}
+
 /// The copy profile of one process or several together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Profile {
@@ -218,6 +229,8 @@ pub struct Profile {
     pub delivered_bytes: u64,
     /// Sum over all CPU hops.
     pub copied_bytes: CopiedBytes,
+    /// What they cost; null where the bandwidth was not measured.
+    pub copy_cost: Option<CopyCost>,
     /// Sum over all reference hops.
     pub referenced_bytes: u64,
     /// By devices.
@@ -342,6 +355,11 @@ pub fn profile(
         paths: by_path,
         delivered_bytes,
         copied_bytes,
+        copy_cost: catalogue.copy_bandwidth.map(|bytes_per_second| CopyCost {
+            cpu_seconds: copied_bytes.total() as f64 / bytes_per_second as f64,
+            bytes_per_second,
+            basis: Basis::Modelled,
+        }),
         referenced_bytes: paths.values().map(PathTotals::referenced).sum(),
         dma_bytes: DmaBytes {
             disk_read: seen(BLOCK, counters.disk(|kind| kind & DISK_WRITE == 0)),
@@ -439,6 +457,18 @@ mod tests {
         let basis = |id: &str| profile.paths.iter().find(|path| path.id == id).unwrap().basis;
         assert_eq!((basis("mmap:user:user"), basis("read:disk:user")), (Basis::Observed, Basis::Modelled));
         assert_eq!(profile.mmap.mapped_bytes, None);
+    }
+
+    #[test]
+    fn copies_cost_what_the_bandwidth_makes_of_them() {
+        let mut catalogue = Catalogue::default();
+        catalogue.copy_bandwidth = Some(1000);
+        let mut counters = Counters::default();
+        let cell = catalogue.cell(PathId::parse("read:file:user").unwrap(), Condition::Always).unwrap();
+        counters.add_cell(cell, Cell { operations: 1, bytes: 500 });
+        let cost = profile(&catalogue, Vec::new(), &counters, None, 0).copy_cost.unwrap();
+        assert!((cost.cpu_seconds - 0.5).abs() < 1e-9 && cost.basis == Basis::Modelled);
+        assert_eq!(of(&[("read:file:user", 500)]).copy_cost, None);
     }
 
     #[test]
