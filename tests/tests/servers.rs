@@ -147,7 +147,7 @@ fn a_log_in_java_is_appended_to_by_faults_and_sent_without_a_copy() -> Result<()
     let mut java = recorder(&scratch, "report.json");
     java.args(["java", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]).arg(program);
     java.args([scratch.at("."), BYTES.to_string(), CONSUMERS.to_string()]);
-    let mut java = Running::start(&mut java)?;
+    let mut java = Running::start(&mut java)?.ending_by(Signal::SIGTERM);
     let port = until("the log to be served", || {
         if java.child().try_wait()?.is_some() {
             bail!("it ended at once: {:?}", java.end()?);
