@@ -158,9 +158,23 @@ fn copies_by_the_kernel(arguments: &[String]) -> anyhow::Result<()> {
     })
 }
 
+/// Stays on this processor: a page that another still has in its batch of new ones has an owner more, and is copied
+/// (wp_can_reuse_anon_folio, mm/memory.c, v6.1 to v6.18).
+fn stay() -> anyhow::Result<()> {
+    // SAFETY: plain numbers; the set lives during the call.
+    let done = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu())?, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    ensure!(done == 0, "sched_setaffinity: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
 /// Faults on pages that are there and must not be written, of which none is copied: the last owner's, a shared file's
 /// after it was written back, and those whose protection was changed.
 fn write_without_a_copy(arguments: &[String]) -> anyhow::Result<()> {
+    stay()?;
     let file = file(arguments)?;
     let pages = usize::try_from(file.metadata()?.len())? / PAGE;
     let shared = Memory::map(pages * PAGE, BOTH, libc::MAP_SHARED, Some(file.as_fd()))?;
