@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use zc_common::path::Condition;
+use zc_common::path::{Condition, Mechanism, Row};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, Cell, FIRST_OBSERVED_CELL};
 use zcprof::ledger::Counters;
 use zcprof::model::Catalogue;
@@ -28,7 +28,7 @@ impl Paths {
         sum.1 += bytes;
     }
 
-    /// What counters hold.
+    /// What counters hold, but for what faults mapped or copied.
     #[must_use]
     pub fn of(catalogue: &Catalogue, counters: &Counters) -> Self {
         let mut paths = Self::default();
@@ -36,7 +36,11 @@ impl Paths {
         for (cell, Cell { operations, bytes }) in
             counters.iter().filter(|(cell, _)| *cell < u16::from(FIRST_OBSERVED_CELL))
         {
-            paths.add(&name(catalogue, cell), operations, bytes);
+            // Faults come as they like.
+            let by_faults = |row: &Row| row.mechanism == Mechanism::Mmap && row.condition == Condition::Always;
+            if !catalogue.row(cell).is_some_and(by_faults) {
+                paths.add(&name(catalogue, cell), operations, bytes);
+            }
         }
         paths
     }

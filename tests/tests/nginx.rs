@@ -30,13 +30,18 @@ struct Nginx {
 impl Nginx {
     /// Starts it, by itself or under `zcprof record`, whose report is then in `report.json`.
     fn start(sendfile: bool, recorded: bool) -> Result<Self> {
+        Self::with(if sendfile { "sendfile on;" } else { "sendfile off;" }, recorded)
+    }
+
+    /// The same, with directives of how it is to read and send.
+    fn with(directives: &str, recorded: bool) -> Result<Self> {
         let scratch = Scratch::new()?;
         fs::create_dir(scratch.at("www"))?;
         scratch.file("www/file", usize::try_from(SIZE)?)?;
         // Between our finding a free port and nginx's binding it, somebody else may.
         for _ in 0..5 {
             let address = free_address()?;
-            scratch.text("nginx.conf", configuration(&scratch, address, sendfile))?;
+            scratch.text("nginx.conf", configuration(&scratch, address, directives))?;
             let mut process = launch(&scratch, recorded)?;
             let serving = until("nginx to listen", || {
                 let ended = process.child().try_wait()?.is_some();
@@ -139,9 +144,8 @@ fn launch(scratch: &Scratch, recorded: bool) -> Result<Running> {
     Ok(Running::start(&mut start)?.ending_by(Signal::SIGTERM))
 }
 
-fn configuration(scratch: &Scratch, address: SocketAddr, sendfile: bool) -> String {
+fn configuration(scratch: &Scratch, address: SocketAddr, directives: &str) -> String {
     let directory = scratch.path().display();
-    let sendfile = if sendfile { "on" } else { "off" };
     let user = if nix::unistd::geteuid().is_root() { "user root root;" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {directory}/{kind};\n"))
@@ -149,7 +153,7 @@ fn configuration(scratch: &Scratch, address: SocketAddr, sendfile: bool) -> Stri
     format!(
         "daemon off;\nmaster_process on;\nworker_processes 2;\n{user}\npid {directory}/pid;\n\
          events {{ worker_connections 64; }}\n\
-         http {{\n  access_log off;\n  sendfile {sendfile};\n{temporary}\
+         http {{\n  access_log off;\n  {directives}\n{temporary}\
          server {{ listen {address}; root {directory}/www; }}\n}}\n"
     )
 }
@@ -161,7 +165,8 @@ fn not_here() -> bool {
 fn assert_sent_by_sendfile(profile: &Profile, headers: u64) {
     profile.assert_bytes("sendfile:file:tcp", TIMES * SIZE);
     profile.assert_bytes("write:user:tcp", headers);
-    assert!(profile.copies_per_byte().is_some_and(|copies| copies < 0.01), "{:?}", profile.copies_per_byte());
+    // Pages that its processes copy when they write to them are what is left.
+    assert!(profile.copies_per_byte().is_some_and(|copies| copies < 0.02), "{:?}", profile.copies_per_byte());
 }
 
 #[test]
@@ -186,6 +191,50 @@ fn without_sendfile_every_byte_is_copied_twice() -> Result<()> {
     profile.assert_bytes("read:file:user", TIMES * SIZE);
     assert!(profile.copies_per_byte().is_some_and(|copies| (1.99..2.01).contains(&copies)), "{profile}");
     Ok(())
+}
+
+/// Past the page cache, which sendfile can't be: read by DMA, and copied once.
+#[test]
+fn with_direct_io_every_byte_is_copied_once() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (headers, profile) = Nginx::with("sendfile on; directio 1m;", false)?.profile()?;
+    assert_direct(&profile, headers);
+    let dma = profile.0["dma_bytes"]["disk_read_direct"].as_u64();
+    assert!(dma.is_some_and(|dma| dma >= TIMES * SIZE), "{dma:?} bytes by DMA");
+    Ok(())
+}
+
+#[test]
+fn threads_read_past_the_page_cache_too() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (headers, profile) = Nginx::with("sendfile on; directio 1m; aio threads;", false)?.profile()?;
+    assert_direct(&profile, headers);
+    Ok(())
+}
+
+#[test]
+fn what_threads_do_is_their_processs() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (headers, profile) = Nginx::with("sendfile on; aio threads;", false)?.profile()?;
+    assert_sent_by_sendfile(&profile, headers);
+    let (headers, profile) = Nginx::with("sendfile off; aio threads;", false)?.profile()?;
+    profile.assert_bytes("read:file:user", TIMES * SIZE);
+    profile.assert_bytes("write:user:tcp", TIMES * SIZE + headers);
+    Ok(())
+}
+
+fn assert_direct(profile: &Profile, headers: u64) {
+    profile.assert_bytes("sendfile:file:tcp", 0);
+    profile.assert_bytes("read:file:user", 0);
+    profile.assert_bytes("read:disk:user", TIMES * SIZE);
+    profile.assert_bytes("write:user:tcp", TIMES * SIZE + headers);
+    assert!(profile.copies_per_byte().is_some_and(|copies| (0.99..1.01).contains(&copies)), "{profile}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Package {
 /// What the tests use.
 pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "nginx-light", program: "nginx", why: "a real server that uses sendfile, direct I/O and threads" },
+    Package { name: "mariadb-server", program: "mariadbd", why: "a real database, with O_DIRECT and without" },
+    Package { name: "default-jdk-headless", program: "javac", why: "a log in Kafka's manner: mmap and transferTo" },
     Package { name: "curl", program: "curl", why: "a client of nginx and of the daemon's API" },
     Package { name: "strace", program: "strace", why: "a second opinion on what was called" },
     Package { name: "xfsprogs", program: "mkfs.xfs", why: "a file system that reflinks" },

@@ -87,6 +87,9 @@ const _: () = {
     assert!((CODE_RECEIVED_COPY as usize) < MECHANISM_CODES);
 };
 
+/// Stands for the sink of what mmap calls asked for; nothing is mapped into it.
+pub const SINK_ASKED: u8 = Endpoint::Other as u8;
+
 /// Length of the table from codes to cells.
 pub const TABLE: usize = MECHANISM_CODES * ENDPOINT_CODES * ENDPOINT_CODES;
 
@@ -139,6 +142,7 @@ fn index_of(row: &Row) -> usize {
         Condition::NullSink | Condition::NullBoth => CODE_NULL_DEVICE,
         Condition::MessageSink | Condition::NullToMessage => CODE_UNIX_MESSAGES,
         Condition::Tls => CODE_TLS,
+        Condition::Asked => SINK_ASKED,
         _ => row.sink as u8,
     };
     table_index(mechanism, source, sink)
@@ -317,6 +321,16 @@ pub struct Offsets {
     pub maple_arange_pivot: u64,
     /// `maple_arange_64.slot`.
     pub maple_arange_slot: u64,
+    /// `mm_struct.context.ctx_id`.
+    pub mm_context: u64,
+    /// `mm_struct.rss_stat[MM_FILEPAGES].count`.
+    pub mm_file_pages: u64,
+    /// `mm_struct.rss_stat[MM_FILEPAGES].counters`.
+    pub mm_file_pages_local: u64,
+    /// `bpf_array.pptrs`.
+    pub array_cpus: u64,
+    /// `kernel_siginfo.si_code`.
+    pub siginfo_code: u64,
     /// `vm_area_struct.vm_mm`.
     pub vma_mm: u64,
     /// `vm_area_struct.vm_start`.

@@ -39,6 +39,9 @@ pub const DISK_WRITE: u8 = 2;
 /// Disks that are told apart; one more stands for all others.
 pub const DISKS: usize = 4;
 
+/// Faults that ended in SIGBUS, as operations.
+pub const CELL_SIGBUS: u8 = 255;
+
 /// A disk.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,6 +192,20 @@ pub struct Usage {
     pub major_faults: u64,
 }
 
+/// A thread's last page fault from user mode, or of the kernel while it writes to user memory.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FaultState {
+    /// Where.
+    pub address: u64,
+    /// The lowest three bits of its error code, marks like [`FAULT_ON_FILE`], and from bit 8 on the thread's system calls
+    /// so far if it was a fault of the kernel.
+    pub code: u64,
+}
+
+/// The fault looks for one page of a file.
+pub const FAULT_ON_FILE: u64 = 1 << 3;
+
 /// One thread's ledger: the value of the task storage, and of the map of exited threads.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +226,8 @@ pub struct ThreadLedger {
     pub socket: u64,
     /// The cell that was counted on last.
     pub last_cell: u64,
+    /// Its last fault.
+    pub fault: FaultState,
     /// What the kernel had counted when the thread exited; unused before.
     pub usage: Usage,
     /// Remembered buffers.
@@ -339,7 +358,7 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 16 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 32 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());

@@ -118,6 +118,23 @@ pub fn count(ledger: &mut ThreadLedger, cell: u8, operations: u64, bytes: u64) {
     count_elsewhere(ledger, u64::from(cell), operations, bytes);
 }
 
+/// Counts on a cell of the running thread, or of its process if the thread has no ledger; nothing of ourselves.
+#[inline(always)]
+pub fn count_current(cell: u8, operations: u64, bytes: u64) {
+    let task = Task::current();
+    if u64::from(task.tgid()) == config!(own_tgid) {
+        return;
+    }
+    match THREADS.get(task).filter(|thread| thread.folded == 0) {
+        Some(thread) => count(slots::located(thread), cell, operations, bytes),
+        None => {
+            let process = identity::process_of(task.at());
+            let cell = u32::from(cell);
+            count_shared(&SharedKey { process_start: process.start, tgid: process.tgid, cell }, operations, bytes);
+        }
+    }
+}
+
 /// The cell is not at its home place: looks on, takes a free place, or goes to the shared ledger.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -207,6 +207,25 @@ pub extern "C" fn of_task(task: u64, address: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_unlocked(mm: u64, address: u64) -> u64 {
+    let vma = vma_at(mm, address);
+    if vma == 0 {
+        return Found::UNKNOWN.pack();
+    }
+    let Search { endpoint, end, .. } = describe(vma);
+    Found { endpoint: endpoint as u8, end }.pack()
+}
+
+/// Whether a private, writable mapping of a file lies at an address of the running task.
+#[inline(always)]
+pub fn is_private_file(task: u64, address: u64) -> bool {
+    let vma = vma_at(memory_map(task), address);
+    let flags = number(vma + offset!(vma_flags));
+    vma != 0 && number(vma + offset!(vma_file)) != 0 && flags & (VM_SHARED | VM_WRITE) == VM_WRITE
+}
+
+/// The mapping that holds an address, as [`find_unlocked`] finds it; 0 if none is found.
+#[inline(always)]
+fn vma_at(mm: u64, address: u64) -> u64 {
     let mut entry = number(mm + offset!(mm_tree_root));
     for _ in 0..LEVELS {
         let (node, kind) = (entry & !0xff, entry >> 3 & 0xf);
@@ -219,11 +238,7 @@ extern "C" fn find_unlocked(mm: u64, address: u64) -> u64 {
     let holds = number(vma + offset!(vma_mm)) == mm
         && number(vma + offset!(vma_start)) <= address
         && address < number(vma + offset!(vma_end));
-    if vma == 0 || !holds {
-        return Found::UNKNOWN.pack();
-    }
-    let Search { endpoint, end, .. } = describe(vma);
-    Found { endpoint: endpoint as u8, end }.pack()
+    if holds { vma } else { 0 }
 }
 
 /// The entry of a maple node for an index. A pivot is the last index of its slot; none is given for the last slot. One

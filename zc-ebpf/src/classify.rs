@@ -7,7 +7,7 @@ pub mod uring;
 mod vector;
 mod zerocopy;
 
-use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, table_index};
+use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, SINK_ASKED, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
@@ -479,6 +479,6 @@ fn mmap(ledger: &mut ThreadLedger, args: &Moved) {
     }
     let far = endpoint::of_descriptor(args.get::<4>()) as u8;
     if far == Endpoint::File as u8 || far == Endpoint::Disk as u8 {
-        count_between(ledger, Mechanism::Mmap as u8, Endpoint::File as u8, Endpoint::Mapping as u8, args.get::<1>());
+        count_between(ledger, Mechanism::Mmap as u8, Endpoint::File as u8, SINK_ASKED, args.get::<1>());
     }
 }

@@ -83,15 +83,58 @@ fn audit_iter_rdx(ctx: PerfEventContext) -> u32 {
     0
 }
 
+#[perf_event]
+fn audit_page(_ctx: PerfEventContext) -> u32 {
+    probes::audit::page();
+    0
+}
+
+#[perf_event]
+fn audit_carefully(ctx: PerfEventContext) -> u32 {
+    probes::audit::carefully(ctx.as_ptr());
+    0
+}
+
 #[btf_tracepoint(function = "signal_generate")]
-fn signal_generate(_ctx: BtfTracePointContext) -> i32 {
+fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     probes::usage::signal_sent();
+    probes::sigbus::sent(ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[btf_tracepoint(function = "page_fault_user")]
 fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
-    probes::faults::user(ctx.arg(1));
+    probes::faults::user(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+#[btf_tracepoint(function = "page_fault_kernel")]
+fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
+    probes::faults::kernel(ctx.arg(0), ctx.arg(2));
+    0
+}
+
+#[btf_tracepoint(function = "mm_page_alloc")]
+fn mm_page_alloc(ctx: BtfTracePointContext) -> i32 {
+    probes::faults::allocated(ctx.arg(1), ctx.arg(2));
+    0
+}
+
+#[btf_tracepoint(function = "rss_stat")]
+fn rss_stat(ctx: BtfTracePointContext) -> i32 {
+    probes::mapping::counted(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[btf_tracepoint(function = "mm_filemap_map_pages")]
+fn mm_filemap_map_pages(_ctx: BtfTracePointContext) -> i32 {
+    probes::mapping::around();
+    0
+}
+
+#[btf_tracepoint(function = "mm_filemap_fault")]
+fn mm_filemap_fault(_ctx: BtfTracePointContext) -> i32 {
+    probes::mapping::one();
     0
 }
 

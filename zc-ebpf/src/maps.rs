@@ -14,6 +14,7 @@ use crate::classify::aio::AioKey;
 use crate::classify::note::Noted;
 use crate::classify::uring::{Multishot, MultishotKey};
 use crate::kernel::Task;
+use crate::probes::mapping::{Contexts, FilePages, Mapped};
 
 /// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
 const EXITED_THREADS: usize = 65_536;
@@ -21,6 +22,8 @@ const EXITED_THREADS: usize = 65_536;
 const GONE_PROCESSES: usize = 16_384;
 /// Inodes whose last dirtier is remembered.
 const DIRTY_INODES: usize = 16_384;
+/// Memory maps whose file pages are followed.
+const MEMORY_MAPS: usize = 8192;
 /// Cells of the shared ledger.
 const SHARED_CELLS: usize = 65_536;
 /// Sockets whose owners are remembered.
@@ -98,6 +101,18 @@ pub static TOTALS: HashMap<SharedKey, Usage, GONE_PROCESSES, { BPF_F_NO_PREALLOC
 /// The process that last dirtied a page of an inode, by the inode's address. The least used are forgotten.
 #[btf_map]
 pub static DIRTIERS: LruHashMap<u64, SharedKey, DIRTY_INODES> = LruHashMap::new();
+
+/// Counters of file pages as last seen, by the memory map's number. The least used are forgotten.
+#[btf_map]
+pub static FILE_PAGES: LruHashMap<u64, FilePages, MEMORY_MAPS> = LruHashMap::new();
+
+/// The numbers of memory maps.
+#[btf_map]
+pub static CONTEXTS: Array<Contexts, 1> = Array::new();
+
+/// What was mapped a moment ago.
+#[btf_map]
+pub static MAPPED: PerCpuArray<Mapped, 1> = PerCpuArray::new();
 
 /// The disks that are told apart.
 #[btf_map]

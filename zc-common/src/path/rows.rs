@@ -116,13 +116,12 @@ pub const ROWS: &[Row] = &[
     row(Write, Mapping, Device, &[Hop::from_user(P::Kernel)]),
     row(Write, Mapping, Device, &[]).when(Condition::NullSink),
     row(Write, Mapping, Other, &[Hop::from_user(P::Kernel)]),
-    // mmap: what the calls asked for. What is faulted in, page faults tell.
-    Row {
-        inactive: Some(
-            "counts bytes faulted in, which needs the probe `mapping` that this build lacks; what mmap calls asked for is in the profile's mmap field",
-        ),
-        ..row(Mmap, File, Mapping, &[]).when(Condition::Asked).textbook(MMAP)
-    },
+    // mmap: what the calls asked for, which moves nothing; and each page of a file that a fault then maps.
+    row(Mmap, File, Mapping, &[]).when(Condition::Asked),
+    row(Mmap, File, Mapping, &[Hop::reference(P::PageCache, P::User)]).textbook(MMAP),
+    // A page that is copied when it is written to: after a fork, or of a private mapping (whose first copy comes from the
+    // page cache). Operations are pages.
+    row(Mmap, User, User, &[Hop::in_kernel(P::User, P::User)]),
     // sendfile: page-cache pages are referenced by the socket; file to file the CPU copies.
     row(Sendfile, File, Tcp, &[CACHE_REF_SOCKET]).textbook(SENDFILE),
     row(Sendfile, File, Udp, &[CACHE_REF_SOCKET]),

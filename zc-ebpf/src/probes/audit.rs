@@ -59,6 +59,25 @@ pub fn iterated_in_rcx(context: *const c_void) {
     count_iterated(bytes, iter);
 }
 
+/// `copy_page(to, from)` (arch/x86/lib/copy_page_64.S, v6.1): pages of private mappings, copied when they are written to.
+#[inline(always)]
+pub fn page() {
+    if let Some(audit) = audit() {
+        audit.in_kernel += 4096;
+    }
+}
+
+/// `copy_mc_enhanced_fast_string(to, from, count)` (arch/x86/lib/copy_mc_64.S, v6.1): the same where a page that can't be
+/// read must not stop the machine.
+#[inline(always)]
+pub fn carefully(context: *const c_void) {
+    // SAFETY: as above.
+    let bytes = unsafe { word(context, RDX) };
+    if let Some(audit) = audit() {
+        audit.in_kernel += bytes;
+    }
+}
+
 #[inline(always)]
 fn audit() -> Option<&'static mut Audit> {
     // SAFETY: a live element of the map, which one thread alone changes.

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use zc_common::record::{ThreadCells, ThreadHead, ThreadLedger};
 
-use super::{identity, usage};
+use super::{identity, mapping, usage};
 use crate::kernel::{Known, Task};
 use crate::maps::{THREADS, config, offset};
 use crate::slots;
@@ -20,9 +20,11 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 #[inline(always)]
 pub fn dump(meta: *const c_void, task: *const c_void) -> i32 {
     if task.is_null() {
+        mapping::seen(None);
         return 0;
     }
     let task = Task::new(task);
+    mapping::seen(Some(task));
     if task.known().load::<u32>(offset!(task_flags)) & PF_KTHREAD != 0 || u64::from(task.tgid()) == config!(own_tgid) {
         return 0;
     }

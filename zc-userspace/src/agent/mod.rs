@@ -1,5 +1,6 @@
 //! The agent: a tracer and a ledger, and the one way to bring the ledger up to date. Commands and daemon share it.
 
+mod bandwidth;
 mod confine;
 pub mod daemon;
 mod privileges;
@@ -52,6 +53,7 @@ impl Agent {
         let tracer = Tracer::load(&Options { rows: catalogue.rows(), exclude_self: true, ledgers, without })?;
         catalogue.sees = tracer.probes().iter().filter(|probe| probe.attached).map(|probe| probe.name).collect();
         catalogue.without_probes();
+        catalogue.copy_bandwidth = Some(bandwidth::measure());
         let agent = Self {
             catalogue,
             probes: tracer.probes().to_vec(),

@@ -180,8 +180,17 @@ fn totals(profile: &Profile) -> String {
     if profile.enciphered_bytes > 0 {
         lines.push(("enciphered", bytes(profile.enciphered_bytes)));
     }
+    if let Some(cost) = profile.copy_cost {
+        let cost = format!("{:.3} s at {}/s (modelled)", cost.cpu_seconds, bytes(cost.bytes_per_second));
+        lines.insert(2, ("copies took", cost));
+    }
     if profile.mmap.calls > 0 {
-        let asked = format!("{} asked for in {} calls", bytes(profile.mmap.requested_bytes), profile.mmap.calls);
+        let mapped = profile.mmap.mapped_bytes.map_or_else(|| "-".to_owned(), bytes);
+        let asked = format!(
+            "{} asked for in {} calls, {mapped} mapped",
+            bytes(profile.mmap.requested_bytes),
+            profile.mmap.calls
+        );
         lines.push(("mmap of files", asked));
     }
     let lost = &profile.lost;

@@ -27,7 +27,7 @@ pub struct Flow {
     pub from: &'static str,
     /// The same.
     pub to: &'static str,
-    /// cpu, dma or reference.
+    /// cpu, dma, reference or cipher.
     pub mover: &'static str,
     /// How many.
     pub bytes: u64,
@@ -170,7 +170,7 @@ fn step(catalogue: &Catalogue, then: &Snapshot, now: &Snapshot, at: u64, length:
 }
 
 const PLACES: [&str; 8] = ["disk", "page_cache", "user", "pipe", "socket_buffer", "nic", "peer", "kernel"];
-const MOVERS: [&str; 3] = ["cpu", "dma", "reference"];
+const MOVERS: [&str; 4] = ["cpu", "dma", "reference", "cipher"];
 
 /// A profile's bytes by hop: those of its paths, and what disks and network devices moved behind the page cache and the
 /// sockets.

@@ -124,6 +124,7 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         &GROUP,
     )?;
     let mmap_calls = families.counters("zcprof_mmap_calls_total", "mmap calls of files.", &GROUP)?;
+    let copy_seconds = copy_cost(families, about)?;
     for (group, counters) in &snapshot.groups {
         let group = group.as_str();
         let profile = profile(&about.catalogue, Vec::new(), counters, None, 0);
@@ -138,9 +139,12 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         {
             let seen = profile.observed_copies(direction);
             copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes - seen);
-            if seen > 0 {
+            if direction == "in_kernel" {
                 copied.with_label_values(&[group, direction, basis_name(Basis::Observed)]).inc_by(seen);
             }
+        }
+        if let (Some(seconds), Some(cost)) = (&copy_seconds, profile.copy_cost) {
+            seconds.with_label_values(&[group]).inc_by(cost.cpu_seconds);
         }
         enciphered.with_label_values(&[group]).inc_by(profile.enciphered_bytes);
         referenced.with_label_values(&[group]).inc_by(profile.referenced_bytes);
@@ -155,6 +159,16 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
         mmap_calls.with_label_values(&[group]).inc_by(profile.mmap.calls);
     }
     Ok(())
+}
+
+/// What copies cost, where the bandwidth was measured.
+fn copy_cost(families: &Families, about: &About) -> Result<Option<CounterVec>, Error> {
+    let Some(bandwidth) = about.catalogue.copy_bandwidth else { return Ok(None) };
+    let help = "Bytes that a processor copied in a second, measured over 4 MiB when the agent started.";
+    families.gauge("zcprof_copy_bandwidth_bytes_per_second", help, bandwidth as f64)?;
+    let help = "Processor time that the copied bytes took: modelled, by the bandwidth measured when the agent started.";
+    let seconds = Opts::new("zcprof_copy_cpu_seconds_total", help);
+    Ok(Some(families.add(CounterVec::new(seconds, &["group"])?)?))
 }
 
 fn fallback_counters(snapshot: &Snapshot) -> Counters {

@@ -51,7 +51,7 @@ pub(super) fn counters(cells: &[(&str, u64)]) -> Counters {
     let mut counters = Counters::with_calls(10);
     for &(id, bytes) in cells {
         let id = PathId::parse(id).unwrap();
-        let cell = catalogue.cell(id, Condition::Always).or_else(|| catalogue.cell(id, Condition::Asked)).unwrap();
+        let cell = catalogue.cell(id, Condition::Asked).or_else(|| catalogue.cell(id, Condition::Always)).unwrap();
         counters.add_cell(cell, Cell { operations: 1, bytes });
     }
     counters

@@ -31,10 +31,40 @@ const IN_KERNEL: [Routine; 2] = [
     Routine { symbol: "_copy_from_iter", program: "audit_iter_rdx" },
 ];
 /// A processor has four breakpoints. The last is for the copy into the page cache, or for the one that sums up datagrams
-/// as it copies them: no path has both.
+/// as it copies them: no path has both. Faults copy pages, and nothing goes over iterators.
 const PAGES: Routine = Routine { symbol: "copy_page_from_iter_atomic", program: "audit_iter_rcx" };
 const SUMS: Routine = Routine { symbol: "csum_partial_copy_generic", program: "audit_sum" };
-const PROGRAMS: [&str; 5] = ["audit_rcx", "audit_rdx", "audit_sum", "audit_iter_rcx", "audit_iter_rdx"];
+const FAULTS: [Routine; 2] = [
+    Routine { symbol: "copy_page", program: "audit_page" },
+    Routine { symbol: "copy_mc_enhanced_fast_string", program: "audit_carefully" },
+];
+const PROGRAMS: [&str; 7] =
+    ["audit_rcx", "audit_rdx", "audit_sum", "audit_iter_rcx", "audit_iter_rdx", "audit_page", "audit_carefully"];
+
+/// What a workload moves, which decides what is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything but these.
+    Plain,
+    /// Datagrams: the copies that sum up are watched, and not those into the page cache.
+    Datagrams,
+    /// Pages, by faults.
+    Faults,
+}
+
+impl Kind {
+    /// That of a path.
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        if id.starts_with("mmap:") {
+            Self::Faults
+        } else if id.contains(":udp") {
+            Self::Datagrams
+        } else {
+            Self::Plain
+        }
+    }
+}
 
 /// Why the audit can't be had here.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +108,11 @@ pub struct Audited {
 pub struct Audit {
     ebpf: Ebpf,
     /// Addresses, and the programs for them.
-    routines: Vec<(u64, &'static str)>,
+    user: (u64, &'static str),
+    in_kernel: Vec<(u64, &'static str)>,
     pages: (u64, &'static str),
     sums: (u64, &'static str),
+    faults: Vec<(u64, &'static str)>,
     iter: Record,
 }
 
@@ -113,31 +145,28 @@ impl Audit {
         let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
         let user = USER.iter().find_map(|routine| Some((address(&symbols, routine.symbol)?, routine.program)));
         let user = user.ok_or(AuditError::NoSymbol(USER[0].symbol))?;
-        let mut routines = vec![user];
         let find = |routine: &Routine| {
             let address = address(&symbols, routine.symbol).ok_or(AuditError::NoSymbol(routine.symbol))?;
             Ok::<_, AuditError>((address, routine.program))
         };
-        for routine in &IN_KERNEL {
-            routines.push(find(routine)?);
-        }
+        let in_kernel = IN_KERNEL.iter().map(find).collect::<Result<_, _>>()?;
+        let faults = FAULTS.iter().map(find).collect::<Result<_, _>>()?;
         let (pages, sums) = (find(&PAGES)?, find(&SUMS)?);
         let mut ebpf = load_object(&Blanks { cast: None, config: &Config::default() }, &[], VerifierLogLevel::empty())?;
         for name in PROGRAMS {
             program(&mut ebpf, name)?.load().map_err(|error| LoadError::Load(chain(&error)))?;
         }
         let iter = iter()?;
-        let mut audit = Self { ebpf, routines, pages, sums, iter };
-        audit.watch(std::process::id(), false)?;
+        let mut audit = Self { ebpf, user, in_kernel, pages, sums, faults, iter };
+        audit.watch(std::process::id(), Kind::Plain)?;
         Ok(audit)
     }
 
-    /// Watches a process that has one thread and is stopped, and the workers that the kernel makes for it, from now on; with `datagrams` also the copies that sum up,
-    /// else those into the page cache.
+    /// Watches a process that has one thread and is stopped, and the workers that the kernel makes for it, from now on.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn watch(&mut self, pid: u32, datagrams: bool) -> Result<Watch<'_>, AuditError> {
+    pub fn watch(&mut self, pid: u32, kind: Kind) -> Result<Watch<'_>, AuditError> {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         let (heap, stack) = (range(&maps, "[heap]"), range(&maps, "[stack]"));
         // The stack may grow by its usual limit.
@@ -146,8 +175,7 @@ impl Audit {
         let record = Record { heap_start, heap_end, stack_start, ..self.iter };
         self.counters()?.set(0, PlainRecord(record), 0).map_err(|error| AuditError::Read(chain(&error)))?;
         let mut watch = Watch { audit: self, links: Vec::new() };
-        let last = if datagrams { watch.audit.sums } else { watch.audit.pages };
-        for (address, name) in watch.audit.routines.iter().copied().chain([last]).collect::<Vec<_>>() {
+        for (address, name) in watch.audit.routines(kind) {
             let breakpoint = PerfEventConfig::Breakpoint(BreakpointConfig::Instruction { address });
             let scope = PerfEventScope::OneProcess { pid, cpu: None };
             let link = program(&mut watch.audit.ebpf, name)?
@@ -156,6 +184,16 @@ impl Audit {
             watch.links.push((name, link));
         }
         Ok(watch)
+    }
+
+    fn routines(&self, kind: Kind) -> Vec<(u64, &'static str)> {
+        let mut routines = vec![self.user];
+        match kind {
+            Kind::Faults => routines.extend(&self.faults),
+            Kind::Datagrams => routines.extend(self.in_kernel.iter().copied().chain([self.sums])),
+            Kind::Plain => routines.extend(self.in_kernel.iter().copied().chain([self.pages])),
+        }
+        routines
     }
 
     fn counters(&mut self) -> Result<Array<&mut aya::maps::MapData, PlainRecord>, AuditError> {

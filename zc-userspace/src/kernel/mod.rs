@@ -11,8 +11,8 @@ mod probes;
 mod read;
 mod tracer;
 
-pub use audit::{Audit, AuditError, Audited, Watch};
+pub use audit::{Audit, AuditError, Audited, Kind, Watch};
 pub use events::{Lifecycle, LifecycleKind};
-pub use probes::{BLOCK, FAULTS, IO_URING, NET, ProbeStatus, SCHED, is_optional, kernel_release};
+pub use probes::{BLOCK, FAULTS, IO_URING, MAPPING, NET, ProbeStatus, SCHED, is_optional, kernel_release};
 pub use read::{Devices, FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};

@@ -110,6 +110,11 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         maple_range_slot: need("maple_range_64", "slot")?,
         maple_arange_pivot: need("maple_arange_64", "pivot")?,
         maple_arange_slot: need("maple_arange_64", "slot")?,
+        mm_context: of_probe("mm_struct", "context.ctx_id"),
+        mm_file_pages: of_probe("mm_struct", "rss_stat") + of_probe("percpu_counter", "count"),
+        mm_file_pages_local: of_probe("mm_struct", "rss_stat") + of_probe("percpu_counter", "counters"),
+        array_cpus: of_probe("bpf_array", "pptrs"),
+        siginfo_code: need("kernel_siginfo", "si_code")?,
         vma_mm: need("vm_area_struct", "vm_mm")?,
         vma_start: need("vm_area_struct", "vm_start")?,
         vma_end: need("vm_area_struct", "vm_end")?,
@@ -217,6 +222,27 @@ pub(super) fn block_lacks(btf: &Btf<'_>) -> Option<String> {
         ("gendisk", "fops"),
         ("block_device_operations", "submit_bio"),
     ];
+    lacking(btf, &FIELDS)
+}
+
+/// What the probe of mapped pages can't do without and this kernel lacks, if anything.
+pub(super) fn mapping_lacks(btf: &Btf<'_>) -> Option<String> {
+    /// As many as the kernel half tells apart.
+    const CPUS: usize = 128;
+    const FIELDS: [(&str, &str); 5] = [
+        ("bpf_array", "pptrs"),
+        ("mm_struct", "context.ctx_id"),
+        ("mm_struct", "rss_stat"),
+        ("percpu_counter", "count"),
+        ("percpu_counter", "counters"),
+    ];
+    if btf.tracepoint_arguments("rss_stat") == Some(3) {
+        return Some("before 6.2 a memory map's counters lag behind the faults".to_owned());
+    }
+    // SAFETY: only asks.
+    if unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) } > CPUS as libc::c_long {
+        return Some(format!("more than {CPUS} processors"));
+    }
     lacking(btf, &FIELDS)
 }
 

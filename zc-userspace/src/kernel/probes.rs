@@ -45,14 +45,29 @@ pub(super) const OPTIONAL: &[Family] = &[
         programs: &[("signal_generate", &["signal_generate"])],
         lacks: |_| None,
         minimum_kernel: "6.1",
-        provides: "context_switches, page_faults",
+        provides: "context_switches, page_faults, page_faults.sigbus",
     },
     Family {
         name: FAULTS,
-        programs: &[("page_fault_user", &["page_fault_user"])],
+        programs: &[
+            ("page_fault_user", &["page_fault_user"]),
+            ("page_fault_kernel", &["page_fault_kernel"]),
+            ("mm_page_alloc", &["mm_page_alloc"]),
+        ],
         lacks: |_| None,
         minimum_kernel: "6.1",
-        provides: "mode_switches.page_faults",
+        provides: "mode_switches.page_faults, path mmap:user:user",
+    },
+    Family {
+        name: MAPPING,
+        programs: &[
+            ("rss_stat", &["rss_stat"]),
+            ("mm_filemap_map_pages", &["mm_filemap_map_pages"]),
+            ("mm_filemap_fault", &["mm_filemap_fault"]),
+        ],
+        lacks: offsets::mapping_lacks,
+        minimum_kernel: "6.12",
+        provides: "path mmap:file:mapping, mmap.mapped_bytes",
     },
     Family {
         name: BLOCK,
@@ -91,6 +106,8 @@ pub const SCHED: &str = "sched";
 
 /// The family of page faults from user mode.
 pub const FAULTS: &str = "faults";
+/// The family of pages of files that faults map.
+pub const MAPPING: &str = "mapping";
 /// The family of disk I/O.
 pub const BLOCK: &str = "block";
 /// The family of network devices.
@@ -144,11 +161,7 @@ impl ProbeStatus {
             minimum_kernel,
             provides,
         };
-        vec![
-            absent("mapping", "6.1", "path mmap:file:mapping"),
-            absent("net_receive", "6.1", "dma_bytes.nic_receive"),
-            absent("pass_through", "6.1", "pass_through"),
-        ]
+        vec![absent("net_receive", "6.1", "dma_bytes.nic_receive"), absent("pass_through", "6.1", "pass_through")]
     }
 }
 

@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Disk, Fallback, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead,
-    ThreadLedger, Usage,
+    CELL_FREE, CELLS, Cell, Disk, Fallback, FaultState, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells,
+    ThreadHead, ThreadLedger, Usage,
 };
 
 use super::bpf::{self, Batch};
@@ -177,6 +177,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     forget: [0; 6],
     socket: 0,
     last_cell: 0,
+    fault: FaultState { address: 0, code: 0 },
     usage: Usage { voluntary: 0, involuntary: 0, minor_faults: 0, major_faults: 0 },
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],
     counters: EMPTY_CELLS,

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zc_common::hop::{Direction, Hop, Mover, Place};
-use zc_common::path::{Condition, Mechanism, PathId, ROWS, Row};
+use zc_common::path::{Condition, Endpoint, Mechanism, PathId, ROWS, Row};
 use zc_common::record::{COPIED_AFTER_ALL, Cell, FIRST_ROW_CELL, LINEARIZED};
 
-use crate::kernel::IO_URING;
+use crate::kernel::{FAULTS, IO_URING, MAPPING};
 use crate::ledger::Counters;
 
 /// The rows that classification and model use: the catalogue proper, or a test's mutation of it.
@@ -15,6 +15,8 @@ pub struct Catalogue {
     rows: Vec<Row>,
     /// Names of the probes that are attached: fields that rest on others are null.
     pub sees: BTreeSet<&'static str>,
+    /// Bytes that a processor copies in a second, where it was measured: what copies cost is modelled with it.
+    pub copy_bandwidth: Option<u64>,
 }
 
 impl Default for Catalogue {
@@ -77,18 +79,25 @@ impl Catalogue {
     /// Other rows than the catalogue's own: for tests of what notices a wrong row.
     #[must_use]
     pub fn of(rows: Vec<Row>) -> Self {
-        Self { rows, sees: BTreeSet::new() }
+        Self { rows, sees: BTreeSet::new(), copy_bandwidth: None }
     }
 
     /// Marks the rows that nothing counts on, since their probe is not attached.
     pub fn without_probes(&mut self) {
-        use Mechanism::{IoUring, IoUringFixed, IoUringZerocopy};
-        if self.sees.contains(IO_URING) {
-            return;
-        }
         for row in &mut self.rows {
-            if matches!(row.mechanism, IoUring | IoUringFixed | IoUringZerocopy) {
-                row.inactive = Some("needs the probe io_uring, which is not attached: `zcprof probes` says why");
+            let (probe, why) = match row.mechanism {
+                Mechanism::IoUring | Mechanism::IoUringFixed | Mechanism::IoUringZerocopy => {
+                    (IO_URING, "needs the probe io_uring, which is not attached: `zcprof probes` says why")
+                }
+                Mechanism::Mmap if row.condition == Condition::Asked => continue,
+                Mechanism::Mmap if row.source == Endpoint::File => {
+                    (MAPPING, "needs the probe mapping, which is not attached: `zcprof probes` says why")
+                }
+                Mechanism::Mmap => (FAULTS, "needs the probe faults, which is not attached: `zcprof probes` says why"),
+                _ => continue,
+            };
+            if !self.sees.contains(probe) {
+                row.inactive = Some(why);
             }
         }
     }
@@ -102,7 +111,7 @@ impl Catalogue {
     /// Why nothing by this mechanism is counted in this build, if nothing is.
     #[must_use]
     pub fn unseen(&self, mechanism: Mechanism) -> Option<String> {
-        let mut rows = self.rows.iter().filter(|row| row.mechanism == mechanism).peekable();
+        let mut rows = self.rows.iter().filter(|row| row.mechanism == mechanism && row.is_payload()).peekable();
         if rows.peek().is_none() {
             return Some(format!("this build does not see {mechanism} (see `zcprof probes`)"));
         }
@@ -139,8 +148,10 @@ impl Catalogue {
             let path = paths.entry(row.id()).or_default();
             path.operations += operations;
             path.bytes += if row.is_payload() { bytes } else { 0 };
+            // Faults are seen where they map or copy a page; of everything else it is the call that is seen.
+            let hops = if row.mechanism == Mechanism::Mmap { &mut path.observed } else { &mut path.hops };
             for hop in row.hops {
-                *path.hops.entry(*hop).or_default() += bytes;
+                *hops.entry(*hop).or_default() += bytes;
             }
         }
         paths
@@ -223,7 +234,10 @@ mod tests {
     fn what_is_not_seen_is_told_from_what_did_not_happen() {
         let catalogue = Catalogue::default();
         assert_eq!(catalogue.unseen(Mechanism::Sendfile), None);
-        assert!(catalogue.unseen(Mechanism::Mmap).is_some());
+        let mut catalogue = catalogue;
+        assert_eq!(catalogue.unseen(Mechanism::Mmap), None);
+        catalogue.without_probes();
+        assert!(catalogue.unseen(Mechanism::Mmap).unwrap().contains("not attached"));
     }
 
     #[test]

@@ -8,12 +8,12 @@ use utoipa::ToSchema;
 use zc_common::hop::{Direction, Hop, Place};
 use zc_common::path::{Endpoint, Mechanism, PathId};
 use zc_common::record::{
-    CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT, DISK_WRITE,
-    NET_VIRTUAL,
+    CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SIGBUS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT,
+    DISK_WRITE, NET_VIRTUAL,
 };
 
 use super::hops::{Catalogue, PathTotals};
-use crate::kernel::{BLOCK, FAULTS, NET, SCHED};
+use crate::kernel::{BLOCK, FAULTS, MAPPING, NET, SCHED};
 use crate::ledger::{Counters, Process};
 
 /// How a figure was come by.
@@ -167,6 +167,9 @@ pub struct PageFaults {
     pub minor: Option<u64>,
     /// With I/O.
     pub major: Option<u64>,
+    /// Those that found nothing to map and ended in SIGBUS: behind the end of a file that shrank, or on a page that
+    /// could not be read.
+    pub sigbus: Option<u64>,
 }
 
 /// The page cache; null where no probe sees it.
@@ -199,6 +202,16 @@ pub struct MmapAsked {
     pub calls: u64,
     /// Bytes that they asked to map.
     pub requested_bytes: u64,
+    /// Bytes of files, in whole pages, that faults then mapped, whichever mapping it was; null where no probe sees them.
+    pub mapped_bytes: Option<u64>,
+}
+
+/// O_DIRECT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DirectIo {
+    /// Bytes of user memory that were pinned for a device: modelled, all payload between disks and memory that was not
+    /// registered with io_uring before. A page is pinned whole, even if less of it is used.
+    pub pinned_bytes: u64,
 }
 
 /// What is not in the paths.
@@ -210,6 +223,17 @@ pub struct Lost {
     pub unclassified_operations: u64,
     /// Their payload.
     pub unclassified_bytes: u64,
+}
+
+/// What the copies cost: modelled, by how fast a processor copied memory when zcprof started.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CopyCost {
+    /// Seconds of a processor that all copied bytes took.
+    pub cpu_seconds: f64,
+    /// The bandwidth, measured over 4 MiB: what lies in a core's own cache is copied faster, what is farther slower.
+    pub bytes_per_second: u64,
+    /// Always modelled.
+    pub basis: Basis,
 }
 
 /// The copy profile of one process or several together.
@@ -225,6 +249,8 @@ pub struct Profile {
     pub delivered_bytes: u64,
     /// Sum over all CPU hops.
     pub copied_bytes: CopiedBytes,
+    /// What they cost; null where the bandwidth was not measured.
+    pub copy_cost: Option<CopyCost>,
     /// Sum over all reference hops.
     pub referenced_bytes: u64,
     /// Bytes that the CPU enciphered on their way into a socket, instead of copying them (kernel TLS).
@@ -245,6 +271,8 @@ pub struct Profile {
     pub page_cache: PageCacheBytes,
     /// mmap calls.
     pub mmap: MmapAsked,
+    /// O_DIRECT.
+    pub direct_io: DirectIo,
     /// Pass-through candidates; null where no probe finds them.
     pub pass_through: Option<Vec<PassThrough>>,
     /// What is not in the paths.
@@ -300,7 +328,11 @@ impl PathProfile {
             bytes: totals.bytes,
             copied_bytes: totals.copied(),
             referenced_bytes: totals.referenced(),
-            basis: Basis::Modelled,
+            basis: if totals.hops.is_empty() && !totals.observed.is_empty() {
+                Basis::Observed
+            } else {
+                Basis::Modelled
+            },
             hops: hops.collect(),
         }
     }
@@ -317,7 +349,12 @@ fn network(seen: bool, counters: &Counters, paths: &BTreeMap<PathId, PathTotals>
     }
     let copied = |from| {
         let of_path = |totals: &PathTotals| -> u64 {
-            totals.observed.iter().filter(|(hop, _)| hop.from == from).map(|(_, bytes)| bytes).sum()
+            totals
+                .observed
+                .iter()
+                .filter(|(hop, _)| (hop.from, hop.to) == (from, Place::SocketBuffer))
+                .map(|(_, bytes)| bytes)
+                .sum()
         };
         paths.values().map(of_path).sum()
     };
@@ -332,6 +369,19 @@ fn network(seen: bool, counters: &Counters, paths: &BTreeMap<PathId, PathTotals>
     }
 }
 
+fn is_mapped(id: &PathId) -> bool {
+    id.mechanism == Mechanism::Mmap && id.source == Endpoint::File
+}
+
+/// Whether a device moves the bytes to or from the caller's memory, whose pages are pinned for that. io_uring's
+/// registered buffers are pinned once, when they are registered.
+fn pins(id: &PathId) -> bool {
+    let is_memory = |end| matches!(end, Endpoint::User | Endpoint::Mapping);
+    let ends = (id.source, id.sink);
+    let between = (ends.0 == Endpoint::Disk && is_memory(ends.1)) || (ends.1 == Endpoint::Disk && is_memory(ends.0));
+    between && id.mechanism != Mechanism::IoUringFixed
+}
+
 /// Makes a profile of counters.
 #[must_use]
 pub fn profile(
@@ -342,8 +392,10 @@ pub fn profile(
     events_lost: u64,
 ) -> Profile {
     let paths = catalogue.paths(counters);
+    // A page that is copied when it is written to was there before.
     let into = |wanted: &dyn Fn(Endpoint) -> bool| -> u64 {
-        paths.iter().filter(|(id, _)| wanted(id.sink)).map(|(_, totals)| totals.bytes).sum()
+        let paths = paths.iter().filter(|(id, _)| wanted(id.sink) && id.mechanism != Mechanism::Mmap);
+        paths.map(|(_, totals)| totals.bytes).sum()
     };
     let delivered_bytes = match into(&delivers) {
         0 => into(&|sink| sink == Endpoint::User),
@@ -369,6 +421,11 @@ pub fn profile(
         paths: by_path,
         delivered_bytes,
         copied_bytes,
+        copy_cost: catalogue.copy_bandwidth.map(|bytes_per_second| CopyCost {
+            cpu_seconds: copied_bytes.total() as f64 / bytes_per_second as f64,
+            bytes_per_second,
+            basis: Basis::Modelled,
+        }),
         referenced_bytes: paths.values().map(PathTotals::referenced).sum(),
         enciphered_bytes: paths.values().map(PathTotals::enciphered).sum(),
         network: network(catalogue.sees.contains(NET), counters, &paths),
@@ -392,13 +449,19 @@ pub fn profile(
         page_faults: PageFaults {
             minor: seen(SCHED, counters.get(CELL_FAULTS).operations),
             major: seen(SCHED, counters.get(CELL_FAULTS).bytes),
+            sigbus: seen(SCHED, counters.get(CELL_SIGBUS).operations),
         },
         page_cache: PageCacheBytes {
             requested_bytes: seen(BLOCK, requested),
             missed_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).bytes),
             read_ahead_bytes: seen(BLOCK, counters.get(CELL_CACHE_FILLS).operations),
         },
-        mmap: MmapAsked { calls: asked.operations, requested_bytes: asked.bytes },
+        mmap: MmapAsked {
+            calls: asked.operations,
+            requested_bytes: asked.bytes,
+            mapped_bytes: seen(MAPPING, paths.iter().filter(|(id, _)| is_mapped(id)).map(|(_, path)| path.bytes).sum()),
+        },
+        direct_io: DirectIo { pinned_bytes: paths.iter().filter(|(id, _)| pins(id)).map(|(_, path)| path.bytes).sum() },
         pass_through: None,
         lost: Lost {
             events: events_lost,
@@ -450,8 +513,30 @@ mod tests {
         counters.add_cell(CELL_SWITCHES, Cell { operations: 3, bytes: 1 });
         let profile = profile(&catalogue, Vec::new(), &counters, None, 0);
         assert_eq!(profile.context_switches, ContextSwitches { voluntary: Some(3), involuntary: Some(1) });
-        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0) });
+        assert_eq!(profile.page_faults, PageFaults { minor: Some(0), major: Some(0), sigbus: Some(0) });
         assert!(profile.paths.is_empty());
+    }
+
+    #[test]
+    fn copies_on_write_are_copies_but_deliver_nothing() {
+        let profile = of(&[("read:disk:user", 100), ("mmap:user:user", 4096), ("mmap:file:mapping", 8192)]);
+        assert_eq!((profile.delivered_bytes, profile.copied_bytes.in_kernel), (100, 4096));
+        assert_eq!((profile.referenced_bytes, profile.direct_io.pinned_bytes), (8192, 100));
+        let basis = |id: &str| profile.paths.iter().find(|path| path.id == id).unwrap().basis;
+        assert_eq!((basis("mmap:user:user"), basis("read:disk:user")), (Basis::Observed, Basis::Modelled));
+        assert_eq!(profile.mmap.mapped_bytes, None);
+    }
+
+    #[test]
+    fn copies_cost_what_the_bandwidth_makes_of_them() {
+        let mut catalogue = Catalogue::default();
+        catalogue.copy_bandwidth = Some(1000);
+        let mut counters = Counters::default();
+        let cell = catalogue.cell(PathId::parse("read:file:user").unwrap(), Condition::Always).unwrap();
+        counters.add_cell(cell, Cell { operations: 1, bytes: 500 });
+        let cost = profile(&catalogue, Vec::new(), &counters, None, 0).copy_cost.unwrap();
+        assert!((cost.cpu_seconds - 0.5).abs() < 1e-9 && cost.basis == Basis::Modelled);
+        assert_eq!(of(&[("read:file:user", 500)]).copy_cost, None);
     }
 
     #[test]

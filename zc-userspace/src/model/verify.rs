@@ -53,8 +53,16 @@ impl Claim {
             && self.sink.is_none_or(|sink| path.sink == sink.name())
     }
 
+    /// What faults map or copy is no traffic, unless it is asked for.
+    fn is_traffic(&self, path: &PathProfile) -> bool {
+        path.mechanism != Mechanism::Mmap.name() || self.mechanism == Mechanism::Mmap
+    }
+
     /// Whether a path's bytes are among those that the share is of.
     fn counts(&self, path: &PathProfile) -> bool {
+        if !self.is_traffic(path) {
+            return false;
+        }
         match (self.sink, self.source) {
             (Some(sink), _) => path.sink == sink.name(),
             (None, Some(source)) => path.source == source.name(),
@@ -68,7 +76,8 @@ impl Claim {
         let mut evidence: Vec<_> = profile.paths.iter().filter(|path| self.counts(path)).cloned().collect();
         if evidence.iter().all(|path| path.bytes == 0) && self.sink.is_none() && self.source.is_none() {
             // As for delivered bytes: where nothing is delivered elsewhere, payload into user is.
-            evidence = profile.paths.iter().filter(|path| path.sink == "user").cloned().collect();
+            evidence =
+                profile.paths.iter().filter(|path| path.sink == "user" && self.is_traffic(path)).cloned().collect();
         }
         let total_bytes: u64 = evidence.iter().map(|path| path.bytes).sum();
         let matching_bytes: u64 = evidence.iter().filter(|path| self.matches(path)).map(|path| path.bytes).sum();

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::Plan;
 use crate::agent::Agent;
-use crate::kernel::{Audit, Audited, Watch};
+use crate::kernel::{Audit, Audited, Kind, Watch};
 use crate::ledger::Counters;
 use crate::workload::{Gate, Outcome, Workload};
 
@@ -59,7 +59,7 @@ pub(super) fn run(
         .with_context(|| format!("starting {}", plan.program.display()))?;
     let mut guard = Guard(child);
     let before = counted_at_gate(agent, &mut guard.0)?;
-    let mut watch = audit.map(|audit| audit.watch(guard.0.id(), workload.id.contains(":udp"))).transpose()?;
+    let mut watch = audit.map(|audit| audit.watch(guard.0.id(), Kind::of(workload.id))).transpose()?;
     go_on(&guard.0)?;
     let after = counted_at_gate(agent, &mut guard.0)?;
     let audited = watch.as_mut().map(Watch::read).transpose()?;

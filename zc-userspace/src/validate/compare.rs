@@ -1,7 +1,7 @@
 //! What a workload says it did, beside what the ledger has and the model makes of it.
 
 use zc_common::hop::{Direction, Mover};
-use zc_common::path::{Condition, PathId};
+use zc_common::path::{Condition, Mechanism, PathId};
 use zc_common::record::{CELL_RETRANSMITTED, COPIED_AFTER_ALL, LINEARIZED};
 
 use super::{Compared, Copied, Moved, Row};
@@ -27,16 +27,27 @@ fn empty(catalogue: &Catalogue, workload: &Workload) -> Row {
         copied_bytes: Copied::default(),
         moved: Moved::default(),
         textbook_cpu_copies: textbook.map(|textbook| u64::from(textbook.cpu_copies)),
-        basis: "modelled".to_owned(),
+        basis: if is_observed(workload) { "observed" } else { "modelled" }.to_owned(),
         exact: Some(false),
         asked: workload.condition == Condition::Asked,
         note: None,
     }
 }
 
+/// Whether each page is seen, and not only the call.
+fn is_observed(workload: &Workload) -> bool {
+    workload.id.starts_with("mmap:") && workload.condition != Condition::Asked
+}
+
 /// The row of a workload that can't run here.
 pub(super) fn not_run(catalogue: &Catalogue, workload: &Workload, why: &str) -> Row {
     Row { exact: None, note: Some(format!("not run: {why}")), ..empty(catalogue, workload) }
+}
+
+/// Why nothing counts what a workload does, if nothing does.
+pub(super) fn uncounted(catalogue: &Catalogue, workload: &Workload) -> Option<&'static str> {
+    let cell = catalogue.cell(PathId::parse(workload.id)?, workload.condition)?;
+    catalogue.row(cell.into())?.inactive
 }
 
 /// The row of a workload that failed.
@@ -49,16 +60,17 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
     let cell = PathId::parse(workload.id).and_then(|id| catalogue.cell(id, workload.condition)).map(u16::from);
     let ledger = cell.map(|cell| counted.get(cell)).unwrap_or_default();
     let mut moved = modelled(catalogue, cell, ledger.bytes);
-    let modelled = moved.to_user + moved.from_user + moved.in_kernel;
+    let copied = moved.to_user + moved.from_user + moved.in_kernel;
     let observed = cell.and_then(|cell| observed(catalogue, workload, counted, cell));
     // What is sent again is copied again.
     let again = counted.get(CELL_RETRANSMITTED).bytes.min(observed.unwrap_or(0));
     moved.in_kernel += observed.unwrap_or(0) - again;
+    let observed = if is_observed(workload) { Some(copied) } else { observed };
     let mut row = Row {
         chunk: outcome.chunk,
         operations: Compared { expected: outcome.operations, ledger: ledger.operations },
         bytes: Compared { expected: outcome.bytes, ledger: ledger.bytes },
-        copied_bytes: Copied { modelled, observed, audited: None },
+        copied_bytes: Copied { modelled: copied, observed, audited: None },
         moved,
         ..empty(catalogue, workload)
     };
@@ -95,7 +107,12 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
 /// each direction. What feeds a source and drains a sink uses other paths: the path's own part is what these leave.
 pub(super) fn audited(catalogue: &Catalogue, row: Row, counted: &Counters, audited: Audited) -> Row {
     let mut model = Moved::default();
-    for (cell, counters) in counted.iter() {
+    let is_watched = |cell: u16| {
+        // Copies by faults are audited only where they are the matter.
+        let by_fault = catalogue.row(cell).is_some_and(|row| row.mechanism == Mechanism::Mmap);
+        !by_fault || row.id.starts_with(Mechanism::Mmap.name())
+    };
+    for (cell, counters) in counted.iter().filter(|(cell, _)| is_watched(*cell)) {
         let moved = modelled(catalogue, Some(cell), counters.bytes);
         model.to_user += moved.to_user;
         model.from_user += moved.from_user;
@@ -230,7 +247,7 @@ mod tests {
         };
         let hop = mutated(|row| row.hops = &[]);
         assert_eq!(judge(&hop, "sendfile:file:tcp", 2).exact, Some(false));
-        let mechanism = mutated(|row| row.mechanism = zc_common::path::Mechanism::Tee);
+        let mechanism = mutated(|row| row.mechanism = Mechanism::Tee);
         assert_eq!(judge(&mechanism, "sendfile:file:tcp", 2).exact, Some(false));
     }
 }

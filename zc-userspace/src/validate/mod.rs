@@ -141,6 +141,9 @@ fn one(agent: &Agent, plan: &Plan, workload: &Workload, audit: &Mutex<Option<Aud
     if let Some(why) = workload.unavailable(&plan.request.directory) {
         return compare::not_run(agent.catalogue(), workload, &why);
     }
+    if let Some(why) = compare::uncounted(agent.catalogue(), workload) {
+        return compare::not_run(agent.catalogue(), workload, why);
+    }
     let mut held = audit.lock().unwrap_or_else(PoisonError::into_inner);
     let done = if held.is_some() {
         child::run(agent, plan, workload, held.as_mut())

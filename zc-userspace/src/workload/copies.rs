@@ -99,7 +99,9 @@ pub(super) fn per_byte(workload: &Workload) -> Copies {
         "process_vm_write" => FROM_USER,
         "vmsplice" if matches!(workload.source, Fixture::Pipe) => TO_USER,
         "vmsplice" | "tee" | "reflink" => REFERENCED,
-        "mmap" => NONE,
+        "mmap" if workload.condition == Condition::Asked => NONE,
+        "mmap" if workload.id == "mmap:user:user" => IN_KERNEL,
+        "mmap" => REFERENCED,
         _ => through_pipe(workload.source, workload.sink),
     }
 }

@@ -1,20 +1,15 @@
-//! Copies within files and memories: copy_file_range, process_vm_readv and _writev, mmap.
+//! Copies within files and memories: copy_file_range, process_vm_readv and _writev.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::num::NonZeroUsize;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl;
-use nix::libc::c_void;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::getpid;
-use zc_common::path::Condition::Asked;
 
 use super::Workload;
 use super::drive::{Moved, Stage};
-use super::fixture::Fixture::{self, Disk, File, Mapping, Nothing, User};
+use super::fixture::Fixture::{self, Disk, File, Mapping, User};
 use super::reflink::shares_blocks;
 
 fn copy_file_range(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
@@ -43,28 +38,6 @@ fn remote(buffer: &mut [u8]) -> RemoteIoVec {
     RemoteIoVec { base: buffer.as_mut_ptr() as usize, len: buffer.len() }
 }
 
-/// Maps the file's start, touches each page, and unmaps it again: the one workload that changes the memory map.
-fn map(stage: &mut Stage, len: usize, flags: MapFlags) -> nix::Result<Moved> {
-    let length = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
-    // SAFETY: the kernel chooses the place; the file is a scratch file, as long as the mapping, that nobody truncates.
-    let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, flags, stage.source.fd()?, 0) }?;
-    for offset in (0..len).step_by(4096) {
-        // SAFETY: the offset is within the mapping, which can be read.
-        unsafe { start.as_ptr().cast::<u8>().add(offset).read_volatile() };
-    }
-    // SAFETY: it was mapped just above, and nothing else refers to it.
-    unsafe { munmap(start.cast::<c_void>(), len) }?;
-    Ok(len.into())
-}
-
-fn map_shared(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
-    map(stage, len, MapFlags::MAP_SHARED)
-}
-
-fn map_private(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
-    map(stage, len, MapFlags::MAP_PRIVATE)
-}
-
 const fn copied(id: &'static str, source: Fixture, sink: Fixture, about: &'static str) -> Workload {
     Workload::new(id, source, sink, copy_file_range, about).needs(not_shared)
 }
@@ -79,16 +52,13 @@ pub(super) const MAIN: &[Workload] = &[
     Workload::new("process_vm_read:user:mapping", User, Mapping, read_process, "process_vm_readv into a mapping"),
     Workload::new("process_vm_write:user:user", User, User, write_process, "process_vm_writev to its own memory"),
     Workload::new("process_vm_write:mapping:user", Mapping, User, write_process, "process_vm_writev from a mapping"),
-    Workload::new("mmap:file:mapping", File, Nothing, map_shared, "map a file and touch each page").when(Asked),
 ];
 
 /// With offsets and other flags.
-pub(super) const VARIANTS: &[Workload] = &[
-    Workload::new("copy_file_range:file:file", File, File, copy_file_range_offset, "with offsets")
+pub(super) const VARIANTS: &[Workload] =
+    &[Workload::new("copy_file_range:file:file", File, File, copy_file_range_offset, "with offsets")
         .needs(not_shared)
-        .variant("offset"),
-    Workload::new("mmap:file:mapping", File, Nothing, map_private, "a private mapping").when(Asked).variant("private"),
-];
+        .variant("offset")];
 
 /// Where files can share blocks, copy_file_range shares them instead of copying.
 fn not_shared(directory: &Path) -> Option<String> {

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 use super::channel::Shape;
+use super::fault::{self, Region};
 use super::fixture::{End, Fixture};
 use super::memory::Memory;
 use super::reflink::Shared;
@@ -27,6 +28,10 @@ pub(super) struct Stage {
     pub(super) ring: Option<Ring>,
     /// The context of Linux AIO, where the workload uses one.
     pub(super) aio: Option<aio::Context>,
+    /// A file's mapping of which nothing is in memory.
+    pub(super) cold: Option<Region>,
+    /// Memory that a child has, too.
+    pub(super) forked: Option<Region>,
     /// Whether a buffer is provided that no request has taken.
     pub(super) provided: bool,
     /// Keeps the file system of reflinked files mounted.
@@ -76,7 +81,21 @@ impl Stage {
             Some(plan) => Some(uring::open(plan, workload.registered, &mut source_end, &mut sink_end)?),
             None => None,
         };
+        // All that there is first, before it is shared with a child or the file's pages go.
+        if sink == Fixture::Pages {
+            fault::settle(0..0)?;
+        }
+        let cold = match (source, source_end.channel()) {
+            (Fixture::ColdFile, Some(channel)) => Some(Region::cold(&channel.fd.try_clone()?.into(), bytes)?),
+            _ => None,
+        };
+        let forked = if source == Fixture::Forked { Some(Region::forked(bytes)?) } else { None };
+        if let Some(region) = &forked {
+            fault::settle(region.range())?;
+        }
         Ok(Self {
+            cold,
+            forked,
             ring,
             aio: workload.aio.map(aio::Context::open).transpose()?,
             provided: false,

@@ -25,6 +25,12 @@ pub(super) enum Fixture {
     Nothing,
     /// A file of the scratch directory, read and written through the page cache.
     File,
+    /// The same, as long as all bytes, and nothing of it in memory when the operations begin.
+    ColdFile,
+    /// Memory that a forked child has, too.
+    Forked,
+    /// What the operation maps or copies: whole pages.
+    Pages,
     /// A memfd: a file of a tmpfs.
     Tmpfs,
     /// A file of the scratch directory, opened with O_DIRECT, its blocks written before.
@@ -137,6 +143,7 @@ impl Fixture {
         }
         let channel = match self {
             Self::File => Channel::file(files::scratch(directory, shape.span(SPAN))?, shape.span(SPAN)),
+            Self::ColdFile => Channel::file(files::scratch(directory, shape.bytes)?, shape.bytes),
             Self::Tmpfs => Channel::file(files::memory(shape.span(SPAN))?, shape.span(SPAN)),
             Self::Disk => Channel::disk(files::direct(directory, shape.span(SPAN))?, shape.span(SPAN)),
             Self::Reflinked | Self::ReflinkedBlocks => {
@@ -189,7 +196,7 @@ impl Fixture {
                 let refused = files::direct(directory, PAGE).err()?;
                 Some(format!("{} does not take O_DIRECT: {refused:#}", directory.display()))
             }),
-            Self::Mapping | Self::MappingReadOnly | Self::UserPrivate => on_memory(directory),
+            Self::Mapping | Self::MappingReadOnly | Self::UserPrivate | Self::ColdFile => on_memory(directory),
             Self::Tcp6 | Self::Udp6 => {
                 let refused = std::net::UdpSocket::bind("[::1]:0").err()?;
                 Some(format!("no IPv6 on the loopback device: {refused}"))

@@ -3,7 +3,7 @@
 //! A workload states its path as a literal and adds up its own return values; it never asks the catalogue what to
 //! expect, for it is what the catalogue and the probes are checked against. Between [`Gate::ready`] and [`Gate::done`]
 //! it runs in the caller's thread alone (but for the variants of io_uring with threads, whose matter that is), changes no
-//! memory map (but for those and `mmap:file:mapping`), and
+//! memory map (but for those and mmap's), and
 //! touches the path under test with nothing but counted operations: what feeds or drains the other end uses other paths.
 
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ mod channel;
 mod copies;
 mod copy;
 mod drive;
+mod fault;
 mod files;
 mod fixture;
 mod int80;
@@ -133,9 +134,10 @@ pub fn all() -> &'static [Workload] {
     static ALL: LazyLock<Vec<Workload>> = LazyLock::new(|| {
         let main = [read::MAIN, write::MAIN, sendfile::MAIN, splice::MAIN, copy::MAIN, reflink::MAIN];
         let variants = [read::VARIANTS, write::VARIANTS, sendfile::VARIANTS, splice::VARIANTS, copy::VARIANTS];
-        let more = [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS, tls::VARIANTS, zerocopy::VARIANTS];
+        let more =
+            [reflink::VARIANTS, uring::VARIANTS, aio::VARIANTS, fault::VARIANTS, tls::VARIANTS, zerocopy::VARIANTS];
         main.into_iter()
-            .chain([uring::MAIN, aio::MAIN, tls::MAIN, zerocopy::MAIN])
+            .chain([uring::MAIN, aio::MAIN, fault::MAIN, tls::MAIN, zerocopy::MAIN])
             .chain(variants)
             .chain(more)
             .flatten()
@@ -240,11 +242,11 @@ impl Workload {
         [Mechanism::IoUringZerocopy, Mechanism::ZerocopySend].iter().any(|one| self.id.starts_with(one.name()))
     }
 
-    /// `id[@condition][+variant]`; the conditions always and asked are not said.
+    /// `id[@condition][+variant]`; the condition always is not said.
     #[must_use]
     pub fn name(&self) -> String {
         let mut name = self.id.to_owned();
-        if !matches!(self.condition, Condition::Always | Condition::Asked) {
+        if self.condition != Condition::Always {
             name += "@";
             name += self.condition.name();
         }

@@ -10,11 +10,15 @@ const MAX_REFLINKS: u64 = 1024;
 /// Buffers are this large at most.
 const MAX_CHUNK: u64 = 16 << 20;
 
+/// Memory or a file that is gone over once is this large at most.
+const MAX_ONCE: u64 = 64 << 20;
+
 pub(super) fn plan(workload: &Workload, bytes: u64, chunk: u64) -> (u64, u64) {
     let ends = [workload.source, workload.sink];
     let unit = unit(ends);
     let limit = ends.into_iter().map(Fixture::chunk_limit).min().unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
-    let bytes = bytes.max(1);
+    let once = ends.contains(&Fixture::Forked) || ends.contains(&Fixture::ColdFile);
+    let bytes = if once { bytes.min(MAX_ONCE) } else { bytes }.max(1);
     let chunk = round(chunk.min(limit).min(bytes), unit);
     let clones = ends.contains(&Fixture::Reflinked);
     let operations = if clones { MAX_REFLINKS } else { MAX_OPERATIONS };
@@ -27,7 +31,7 @@ pub(super) fn plan(workload: &Workload, bytes: u64, chunk: u64) -> (u64, u64) {
 pub(super) fn unit(ends: [Fixture; 2]) -> u64 {
     let unit = |end: Fixture| match end {
         Fixture::Disk | Fixture::TcpPages => PAGE,
-        Fixture::ReflinkedBlocks => PAGE,
+        Fixture::ReflinkedBlocks | Fixture::Pages => PAGE,
         Fixture::Event => 8,
         _ => 1,
     };

@@ -3,6 +3,7 @@
 mod behind;
 mod buffers;
 mod compat;
+mod faults;
 mod files;
 mod identity;
 mod kernel_moves;
@@ -20,6 +21,7 @@ type Scenario = fn(&[String]) -> anyhow::Result<()>;
 
 const FAMILIES: &[&[(&str, Scenario)]] = &[
     behind::SCENARIOS,
+    faults::SCENARIOS,
     files::SCENARIOS,
     sockets::SCENARIOS,
     kernel_moves::SCENARIOS,

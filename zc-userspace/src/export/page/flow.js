@@ -5,7 +5,7 @@ export const NAMES = {
   disk: "disk", page_cache: "page cache", user: "user memory", pipe: "pipe", socket_buffer: "socket buffer",
   nic: "NIC", peer: "peer", kernel: "kernel memory",
 };
-export const MOVERS = { cpu: "the CPU", dma: "DMA", reference: "reference" };
+export const MOVERS = { cpu: "the CPU", dma: "DMA", reference: "reference", cipher: "a cipher" };
 // Centres, and half the sizes of the boxes.
 const PLACES = {
   disk: [75, 200], page_cache: [290, 200], user: [500, 50], pipe: [385, 375], socket_buffer: [710, 200], nic: [890, 200],
@@ -106,7 +106,7 @@ export function drawFlow(svg, hops, probes) {
 export function drawStrip(svg, points, from, to, shown) {
   const [width, height] = [960, 90];
   const rates = points.map((point) => {
-    const sum = { cpu: 0, dma: 0, reference: 0 };
+    const sum = { cpu: 0, dma: 0, reference: 0, cipher: 0 };
     for (const flow of point.flows ?? []) sum[flow.mover] += flow.bytes / point.seconds;
     return { at: point.at, known: point.flows !== null, sum };
   });

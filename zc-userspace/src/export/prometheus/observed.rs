@@ -13,6 +13,7 @@ use crate::model::Profile;
 pub(super) struct Metrics {
     context_switches: Option<IntCounterVec>,
     page_faults: Option<IntCounterVec>,
+    sigbus: Option<IntCounterVec>,
     page_cache: Option<IntCounterVec>,
     dma: Option<IntCounterVec>,
     network: Option<IntCounterVec>,
@@ -94,6 +95,15 @@ impl Metrics {
                 "Page faults as the kernel counts them: minor, major.",
                 "kind",
             )?,
+            sigbus: about
+                .catalogue
+                .sees
+                .contains(SCHED)
+                .then(|| {
+                    let help = "Page faults that found nothing to map and ended in SIGBUS.";
+                    families.counters("zcprof_sigbus_faults_total", help, &["group"])
+                })
+                .transpose()?,
             page_cache: seen(
                 BLOCK,
                 "zcprof_page_cache_bytes_total",
@@ -142,5 +152,8 @@ impl Metrics {
         add(self.context_switches.as_ref(), group, "involuntary", switches.involuntary);
         add(self.page_faults.as_ref(), group, "minor", profile.page_faults.minor);
         add(self.page_faults.as_ref(), group, "major", profile.page_faults.major);
+        if let (Some(metric), Some(faults)) = (&self.sigbus, profile.page_faults.sigbus) {
+            metric.with_label_values(&[group]).inc_by(faults);
+        }
     }
 }
