@@ -33,6 +33,18 @@ fn sys_exit_empty(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The same on io_uring's completions.
+#[btf_tracepoint(function = "io_uring_complete")]
+fn io_uring_complete_empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+/// The same on its submissions.
+#[btf_tracepoint(function = "io_uring_submit_req")]
+fn io_uring_submit_empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     probes::lifecycle::fork(ctx.arg(0), ctx.arg(1));

@@ -54,7 +54,7 @@ impl Tracer {
     fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing attached",
-            Self::Empty => "empty tp_btf/sys_exit program",
+            Self::Empty => "empty tp_btf programs on sys_exit, and io_uring's submit and complete",
             Self::Zcprof => "zcprof",
             Self::Bpftrace => "bpftrace: sum of bytes by pid",
             Self::Syscount => "libbpf-tools syscount",
@@ -163,6 +163,7 @@ fn print(medians: &[(Tracer, Costs)], rounds: usize) {
     println!("| getppid under zcprof / under the empty program, whole call | {:.2} | 2 |", zcprof[0] / empty[0]);
     println!("| the same, what is added | {:.2} | |", (zcprof[0] - base[0]) / (empty[0] - base[0]));
     println!("| added to a completion of a 4 KiB cached READ, ns | {:.0} | 100 |", zcprof[5] - base[5]);
+    println!("| what empty programs on the same tracepoints add to it, ns | {:.0} | |", empty[5] - base[5]);
     if let Some(bpftrace) = of(Tracer::Bpftrace) {
         let ratio = (zcprof[1] - base[1]) / (bpftrace[1] - base[1]);
         println!("| what zcprof adds to a 1-byte read of /dev/zero / what bpftrace's sum adds | {ratio:.2} | 0.5 |");

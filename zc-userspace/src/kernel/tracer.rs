@@ -287,7 +287,8 @@ fn in_host_pid_namespace() -> bool {
     std::fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == HOST)
 }
 
-/// A program that does nothing, attached to the hot hook: what the overhead benchmark holds the real one against.
+/// Programs that do nothing, attached to the hot hook and to io_uring's: what the overhead benchmark holds the real ones
+/// against.
 pub struct EmptyProbe {
     _ebpf: Ebpf,
 }
@@ -300,9 +301,17 @@ impl EmptyProbe {
     pub fn attach() -> Result<Self, LoadError> {
         let mut ebpf = load_object(&Blanks { cast: None, config: &Config::default() }, &[], VerifierLogLevel::empty())?;
         let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Load(error.to_string()))?;
-        load_program(&mut ebpf, "sys_exit_empty", "sys_exit", &btf)
-            .and_then(|()| attach(&mut ebpf, "sys_exit_empty"))
-            .map_err(|reason| LoadError::Refused { probe: "sys_exit_empty", reason })?;
+        const PROGRAMS: [(&str, &str); 3] = [
+            ("sys_exit_empty", "sys_exit"),
+            ("io_uring_complete_empty", "io_uring_complete"),
+            // As from 6.3 on.
+            ("io_uring_submit_empty", "io_uring_submit_req"),
+        ];
+        for (probe, tracepoint) in PROGRAMS {
+            load_program(&mut ebpf, probe, tracepoint, &btf)
+                .and_then(|()| attach(&mut ebpf, probe))
+                .map_err(|reason| LoadError::Refused { probe, reason })?;
+        }
         Ok(Self { _ebpf: ebpf })
     }
 }
