@@ -210,6 +210,11 @@ impl Guest {
             step("validate ext4", &[&validate[..], &[&scratch]].concat()),
             step("validate xfs", &[&validate[..], &["/disk"], &on_xfs].concat()),
         ];
+        // Two emulated cards on one wire, without scatter-gather and with it (`qemu.rs`), in the order of their modules.
+        for devices in ["eth0,eth1", "eth1,eth0"] {
+            let textbook = ["validate", "--textbook", "--json", "--bytes", "1MiB", "--devices", devices, "--directory"];
+            steps.push(step(&format!("textbook {devices}"), &[&textbook[..], &[&scratch]].concat()));
+        }
         if !self.audit {
             steps.push(step("audit", &["validate", "--audit", "--path", "read:pipe:user"]));
         }

@@ -123,6 +123,11 @@ impl Verdict {
                 self.seen.validations.push(parsed()?);
                 true
             }
+            ("textbook", devices) => {
+                let report = parsed()?;
+                self.problems.extend(wrong_ways(&report, devices).into_iter().map(|way| format!("{name}: {way}")));
+                *status == Some(0)
+            }
             // What it can't do here it says, and nothing else.
             ("audit", _) => *status == Some(2) && stdout.is_empty(),
             ("test", target) => {
@@ -139,6 +144,25 @@ impl Verdict {
         }
         Ok(())
     }
+}
+
+/// What the textbook's ways through two cards are not as known: `eth0` takes no pages, `eth1` does (`qemu.rs`).
+fn wrong_ways(report: &Value, devices: &str) -> Vec<String> {
+    let number = |row: &Value, field: &str| row[field].as_u64().unwrap_or(0);
+    let through: Vec<_> = report["textbook"].as_array().into_iter().flatten().filter(|row| row["device"] == "as given").collect();
+    let mut wrong: Vec<_> = through
+        .iter()
+        .filter(|row| {
+            let bytes = number(row, "bytes");
+            let linear = number(row, "observed_bytes") >= bytes;
+            row["exact"] != true || bytes == 0 || number(row, "nic_bytes") < bytes || linear != devices.starts_with("eth0")
+        })
+        .map(|row| row.to_string())
+        .collect();
+    if through.is_empty() {
+        wrong.push("no way went through the devices".to_owned());
+    }
+    wrong
 }
 
 /// What a test program exits with when tests failed (std's test harness).

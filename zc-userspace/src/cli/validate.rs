@@ -11,6 +11,7 @@ use crate::agent::{Agent, ONE_SHOT};
 use crate::kernel::Audit;
 use crate::model::Catalogue;
 use crate::validate::{Plan, run as validate, table, textbook, textbook_table};
+use crate::workload::way::Devices;
 use crate::workload::{Request, Workload, all};
 
 const NOTES: &str = "\
@@ -49,6 +50,10 @@ pub struct ValidateArgs {
     /// network devices with and without scatter-gather (which takes root).
     #[arg(long, conflicts_with_all = ["paths", "variants", "audit", "falsify", "jobs"])]
     pub textbook: bool,
+    /// With --textbook: also through two network devices of this host that are connected to each other, FROM,TO. They are
+    /// taken out of this network namespace meanwhile; physical ones come back, switched off and without addresses.
+    #[arg(long, requires = "textbook", value_name = "FROM,TO", value_parser = devices)]
+    pub devices: Option<(String, String)>,
     /// Also count what the CPU really copies, with hardware breakpoints on the kernel's copy routines; one workload at a
     /// time, whatever --jobs says.
     #[arg(long)]
@@ -89,7 +94,7 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
     };
     let agent = Agent::start(catalogue, ONE_SHOT)?;
     if arguments.textbook {
-        return ways(&agent, &plan, arguments.json);
+        return ways(&agent, &plan, arguments);
     }
     let bar = progress::steps(plan.workloads.len() as u64);
     let report = validate(&agent, &plan, audit, &|finished, row| {
@@ -101,15 +106,25 @@ pub fn run(arguments: &ValidateArgs) -> Result<u8, Failure> {
     Ok(u8::from(!report.exact))
 }
 
-fn ways(agent: &Agent, plan: &Plan, as_json: bool) -> Result<u8, Failure> {
+fn devices(text: &str) -> Result<(String, String), String> {
+    match text.split_once(',') {
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok((from.to_owned(), to.to_owned())),
+        _ => Err("two names with a comma between them, e.g. eth1,eth2".to_owned()),
+    }
+}
+
+fn ways(agent: &Agent, plan: &Plan, arguments: &ValidateArgs) -> Result<u8, Failure> {
+    let take = |(from, to): &(String, String)| Devices::take(from, to);
+    let devices = arguments.devices.as_ref().map(take).transpose();
+    let devices = devices.map_err(|error| Failure::new(CANNOT, format!("{error:#}")))?;
     let bar = progress::steps(0);
-    let report = textbook(agent, plan, &|finished, of| {
+    let report = textbook(agent, plan, devices.as_ref(), &|finished, of| {
         bar.set_length(of as u64);
         bar.set_position(finished as u64);
     });
     bar.finish_and_clear();
     let report = report.map_err(|error| Failure::new(CANNOT, format!("{error:#}")))?;
-    print(&if as_json { json(&report)? } else { textbook_table(&report) })?;
+    print(&if arguments.json { json(&report)? } else { textbook_table(&report) })?;
     Ok(u8::from(!report.exact))
 }
 

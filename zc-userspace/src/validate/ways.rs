@@ -20,7 +20,7 @@ use super::child::{Guard, counters_of, go_on, said, wait_for_gate};
 use crate::agent::Agent;
 use crate::kernel::kernel_release;
 use crate::model::{Profile, profile};
-use crate::workload::way::{self, Line, Way};
+use crate::workload::way::{self, Devices, Line, Way};
 
 /// What the textbook says of a way, for one operation and for each byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct TextbookReport {
 
 /// Cold reads may fetch this much beside the file: its blocks' places.
 const METADATA: u64 = 2 << 20;
-const LINES: [Line; 3] = [Line::Loopback, Line::Veth, Line::VethLinear];
+const LINES: [Line; 4] = [Line::Loopback, Line::Veth, Line::VethLinear, Line::Devices];
 
 impl Way {
     const SENT: [Self; 4] = [Self::ReadWrite, Self::MmapWrite, Self::Sendfile, Self::Splice];
@@ -124,19 +124,20 @@ impl Way {
     }
 }
 
-/// Goes all ways.
+/// Goes all ways, through the given devices, too.
 ///
 /// # Errors
 /// If there is no room for the file.
-pub fn run(agent: &Agent, plan: &Plan, finished: &dyn Fn(usize, usize)) -> Result<TextbookReport> {
+pub fn run(agent: &Agent, plan: &Plan, devices: Option<&Devices>, finished: &dyn Fn(usize, usize)) -> Result<TextbookReport> {
     let file = way::file(&plan.request.directory, plan.request.bytes)?;
-    let sent = Way::SENT.iter().flat_map(|&way| LINES.map(|line| (way, Some(line))));
+    let lines = LINES.iter().filter(|line| **line != Line::Devices || devices.is_some());
+    let sent = Way::SENT.iter().flat_map(|&way| lines.clone().map(move |&line| (way, Some(line))));
     let all: Vec<_> = sent.flat_map(|(way, line)| [(way, line, true), (way, line, false)]).collect();
     let all: Vec<_> = all.into_iter().chain([(Way::Direct, None, true)]).collect();
     let mut rows = Vec::new();
     for &(way, line, cold) in &all {
         rows.push(
-            one(agent, plan, &file, (way, line, cold))
+            one(agent, plan, devices, &file, (way, line, cold))
                 .unwrap_or_else(|error| WayRow { note: format!("not run: {error:#}"), ..empty(way, line, cold) }),
         );
         finished(rows.len(), all.len());
@@ -175,9 +176,9 @@ pub struct Went {
     pub operations: u64,
 }
 
-fn one(agent: &Agent, plan: &Plan, file: &Path, (way, line, cold): (Way, Option<Line>, bool)) -> Result<WayRow> {
+fn one(agent: &Agent, plan: &Plan, devices: Option<&Devices>, file: &Path, (way, line, cold): (Way, Option<Line>, bool)) -> Result<WayRow> {
     // Where nothing is sent, the socket is not used.
-    let (near, far) = line.unwrap_or(Line::Loopback).open()?;
+    let (near, far) = line.unwrap_or(Line::Loopback).open(devices)?;
     let child = Command::new(&plan.program)
         .args(["workload", "way", way.name(), "--socket", &way::inherit(&near)?.to_string()])
         .args(["--chunk", &plan.request.chunk.to_string(), "--file"])
@@ -243,7 +244,12 @@ fn judged((way, line, cold): (Way, Option<Line>, bool), went: Went, profile: &Pr
     // What is sent again is copied again.
     let again = profile.network.retransmitted_bytes.unwrap_or(0).min(observed_bytes);
     let copied_bytes = profile.copied_bytes.total() - again;
-    let expected = u64::from(way.copies(line)) * went.bytes;
+    // What devices of this host do is not known before.
+    let linear = line == Some(Line::Devices) && observed_bytes > 0;
+    let expected_cpu_copies = way.copies(line) + u8::from(linear);
+    let expected = u64::from(expected_cpu_copies) * went.bytes;
+    let to_network = |nic: u64| nic == 0 || nic >= went.bytes;
+    let nic_bytes = profile.dma_bytes.nic_transmit;
     let from_disk = |disk: u64| {
         if cold { (went.bytes..=went.bytes + METADATA).contains(&disk) } else { disk == 0 }
     };
@@ -255,10 +261,13 @@ fn judged((way, line, cold): (Way, Option<Line>, bool), went: Went, profile: &Pr
         observed_bytes,
         referenced_bytes: profile.referenced_bytes,
         disk_bytes,
-        nic_bytes: profile.dma_bytes.nic_transmit,
+        nic_bytes,
+        expected_cpu_copies,
         call_switches: profile.mode_switches.system_calls,
         fault_switches: profile.mode_switches.page_faults,
-        exact: Some(copied_bytes == expected && disk_bytes.is_none_or(from_disk)),
+        exact: Some(
+            copied_bytes == expected && disk_bytes.is_none_or(from_disk) && nic_bytes.is_none_or(to_network),
+        ),
         ..empty(way, line, cold)
     };
     WayRow { note: words(&row, way), ..row }

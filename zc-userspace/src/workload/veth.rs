@@ -34,23 +34,65 @@ const FAR_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
 /// Two connected sockets; the first one's device takes pages (scatter-gather), or does not.
 pub(super) fn tcp(scatter_gather: bool) -> anyhow::Result<Pair> {
-    let far = in_new_namespace(|| {
-        let namespace = File::open("/proc/thread-self/ns/net").context("this thread's network namespace")?;
-        Ok(namespace)
-    })?;
+    let far = in_new_namespace(this_namespace)?;
     in_new_namespace(move || {
         make_devices(&far)?;
         up(NEAR, NEAR_ADDRESS)?;
         if !scatter_gather {
             refuse_pages(NEAR)?;
         }
-        let listener = in_namespace(far, || {
+        let listener = in_namespace(&far, || {
             up(FAR, FAR_ADDRESS)?;
             Ok(TcpListener::bind((FAR_ADDRESS, 0))?)
         })?;
-        let near = TcpStream::connect(SocketAddr::from((FAR_ADDRESS, listener.local_addr()?.port())))?;
-        connected(near, &listener)
+        to(&listener)
     })
+}
+
+/// Two network devices of this host that are connected to each other, each in a network namespace of its own. A physical
+/// one comes back when this is gone, switched off and without its addresses; a virtual one does not.
+#[derive(Debug)]
+pub struct Devices {
+    near: File,
+    far: File,
+}
+
+impl Devices {
+    /// Takes them from the network namespace that this runs in.
+    ///
+    /// # Errors
+    /// If there are no such devices, or without root.
+    pub fn take(near: &str, far: &str) -> anyhow::Result<Self> {
+        let into_its_own = |device: &str, address| -> anyhow::Result<File> {
+            let namespace = in_new_namespace(this_namespace)?;
+            let mut link = LinkMessage::default();
+            link.header.index = if_nametoindex(device).with_context(|| format!("the network device {device}"))?;
+            link.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+            ask(RouteNetlinkMessage::SetLink(link), 0).with_context(|| format!("moving {device} to a namespace"))?;
+            in_namespace(&namespace, || up(device, address))?;
+            Ok(namespace)
+        };
+        Ok(Self { near: into_its_own(near, NEAR_ADDRESS)?, far: into_its_own(far, FAR_ADDRESS)? })
+    }
+
+    /// Two sockets connected through them, the first of which sends through the near one.
+    ///
+    /// # Errors
+    /// If they can't be connected.
+    pub fn connect(&self) -> anyhow::Result<Pair> {
+        let listener = in_namespace(&self.far, || Ok(TcpListener::bind((FAR_ADDRESS, 0))?))?;
+        in_namespace(&self.near, || to(&listener))
+    }
+}
+
+fn this_namespace() -> anyhow::Result<File> {
+    File::open("/proc/thread-self/ns/net").context("this thread's network namespace")
+}
+
+/// A connection to a listener of another namespace.
+fn to(listener: &TcpListener) -> anyhow::Result<Pair> {
+    let near = TcpStream::connect(SocketAddr::from((FAR_ADDRESS, listener.local_addr()?.port())))?;
+    connected(near, listener)
 }
 
 /// Why there can be none here.
@@ -67,7 +109,7 @@ fn in_new_namespace<T: Send>(action: impl FnOnce() -> anyhow::Result<T> + Send) 
     })
 }
 
-fn in_namespace<T: Send>(namespace: File, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+fn in_namespace<T: Send>(namespace: &File, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     in_thread(|| {
         nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
         action()

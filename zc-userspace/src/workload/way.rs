@@ -17,6 +17,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::sendfile::sendfile;
 use nix::unistd::pipe;
 
+pub use super::veth::Devices;
 use super::channel::Pair;
 use super::memory::Memory;
 use super::{Gate, files, sockets, veth};
@@ -45,18 +46,21 @@ pub enum Line {
     Veth,
     /// The same without.
     VethLinear,
+    /// Two devices of this host.
+    Devices,
 }
 
 impl Line {
     /// Two connected sockets, the first of which sends.
     ///
     /// # Errors
-    /// If the devices can't be made: that takes root.
-    pub fn open(self) -> anyhow::Result<Pair> {
+    /// If the devices can't be made, which takes root, or are not given.
+    pub fn open(self, devices: Option<&Devices>) -> anyhow::Result<Pair> {
         match self {
             Self::Loopback => sockets::tcp("127.0.0.1:0"),
             Self::Veth => veth::tcp(true),
             Self::VethLinear => veth::tcp(false),
+            Self::Devices => devices.context("no network devices were given")?.connect(),
         }
     }
 
@@ -67,6 +71,7 @@ impl Line {
             Self::Loopback => "loopback",
             Self::Veth => "veth",
             Self::VethLinear => "veth without scatter-gather",
+            Self::Devices => "as given",
         }
     }
 }
