@@ -149,15 +149,19 @@ impl Verdict {
 /// What the textbook's ways through two cards are not as known: `eth0` takes no pages, `eth1` does (`qemu.rs`).
 fn wrong_ways(report: &Value, devices: &str) -> Vec<String> {
     let number = |row: &Value, field: &str| row[field].as_u64().unwrap_or(0);
-    let through: Vec<_> = report["textbook"].as_array().into_iter().flatten().filter(|row| row["device"] == "as given").collect();
+    let through: Vec<_> =
+        report["textbook"].as_array().into_iter().flatten().filter(|row| row["device"] == "as given").collect();
     let mut wrong: Vec<_> = through
         .iter()
         .filter(|row| {
             let bytes = number(row, "bytes");
             let linear = number(row, "observed_bytes") >= bytes;
-            row["exact"] != true || bytes == 0 || number(row, "nic_bytes") < bytes || linear != devices.starts_with("eth0")
+            row["exact"] != true
+                || bytes == 0
+                || number(row, "nic_bytes") < bytes
+                || linear != devices.starts_with("eth0")
         })
-        .map(|row| row.to_string())
+        .map(ToString::to_string)
         .collect();
     if through.is_empty() {
         wrong.push("no way went through the devices".to_owned());

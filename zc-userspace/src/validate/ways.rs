@@ -128,7 +128,12 @@ impl Way {
 ///
 /// # Errors
 /// If there is no room for the file.
-pub fn run(agent: &Agent, plan: &Plan, devices: Option<&Devices>, finished: &dyn Fn(usize, usize)) -> Result<TextbookReport> {
+pub fn run(
+    agent: &Agent,
+    plan: &Plan,
+    devices: Option<&Devices>,
+    finished: &dyn Fn(usize, usize),
+) -> Result<TextbookReport> {
     let file = way::file(&plan.request.directory, plan.request.bytes)?;
     let lines = LINES.iter().filter(|line| **line != Line::Devices || devices.is_some());
     let sent = Way::SENT.iter().flat_map(|&way| lines.clone().map(move |&line| (way, Some(line))));
@@ -176,7 +181,13 @@ pub struct Went {
     pub operations: u64,
 }
 
-fn one(agent: &Agent, plan: &Plan, devices: Option<&Devices>, file: &Path, (way, line, cold): (Way, Option<Line>, bool)) -> Result<WayRow> {
+fn one(
+    agent: &Agent,
+    plan: &Plan,
+    devices: Option<&Devices>,
+    file: &Path,
+    (way, line, cold): (Way, Option<Line>, bool),
+) -> Result<WayRow> {
     // Where nothing is sent, the socket is not used.
     let (near, far) = line.unwrap_or(Line::Loopback).open(devices)?;
     let child = Command::new(&plan.program)
@@ -265,9 +276,7 @@ fn judged((way, line, cold): (Way, Option<Line>, bool), went: Went, profile: &Pr
         expected_cpu_copies,
         call_switches: profile.mode_switches.system_calls,
         fault_switches: profile.mode_switches.page_faults,
-        exact: Some(
-            copied_bytes == expected && disk_bytes.is_none_or(from_disk) && nic_bytes.is_none_or(to_network),
-        ),
+        exact: Some(copied_bytes == expected && disk_bytes.is_none_or(from_disk) && nic_bytes.is_none_or(to_network)),
         ..empty(way, line, cold)
     };
     WayRow { note: words(&row, way), ..row }

@@ -17,9 +17,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::sendfile::sendfile;
 use nix::unistd::pipe;
 
-pub use super::veth::Devices;
 use super::channel::Pair;
 use super::memory::Memory;
+pub use super::veth::Devices;
 use super::{Gate, files, sockets, veth};
 
 /// A way of sending a file.
