@@ -21,8 +21,11 @@ pub(crate) const WANTED: &[&str] = &[
     "virtio_net",
     "vmxnet3",
     "veth",
-    // kTLS.
+    // kTLS, and its cipher: nobody is there to load that when it is asked for.
     "tls",
+    "gcm",
+    "ctr",
+    "ghash_generic",
     "overlay",
 ];
 

@@ -106,11 +106,11 @@ impl Channel {
         Self::line(pair, shape, false)
     }
 
-    /// A stream socket that is fed pages that nobody else has: from /dev/zero.
+    /// A stream socket that is fed pages that nobody else has: from /dev/urandom (/dev/zero can't be sent before 6.5).
     pub(super) fn stream_of_pages(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
         let mut channel = Self::stream(pair, shape)?;
         if let Some(line) = &mut channel.line {
-            line.feed = Some(File::open("/dev/zero")?);
+            line.feed = Some(File::open("/dev/urandom")?);
         }
         Ok(channel)
     }
