@@ -40,6 +40,8 @@ fn what_is_copied_for_a_device_without_scatter_gather_is_seen_on_every_path() ->
         "write:user:tcp+veth-linear",
         "write:mapping:tcp+veth-linear",
         "sendfile:file:tcp+veth-linear",
+        // Each call's copies on its own path.
+        "sendfile:file:tcp+veth-linear-headed",
         "splice:pipe:tcp+veth-linear",
         "zerocopy_send:user:tcp+veth-linear",
     ];
@@ -57,13 +59,21 @@ fn what_is_copied_for_a_device_without_scatter_gather_is_seen_on_every_path() ->
 
 #[test]
 fn pages_handed_over_to_a_receiver_on_the_same_host_are_copied_after_all() -> Result<()> {
-    let (status, report) = validate(&["--path", "zerocopy_send:user:tcp", "--path", "write:user:tcp+veth"])?;
+    let (status, report) = validate(&[
+        "--path",
+        "zerocopy_send:user:tcp",
+        "--path",
+        "zerocopy_send:user:tcp+headed",
+        "--path",
+        "write:user:tcp+veth",
+    ])?;
     assert_eq!(status, 0, "{report:#}");
     let of = |name: &str| {
         let rows = report["rows"].as_array()?;
         rows.iter().find(|row| row["workload"] == name)?["copied_bytes"]["observed"].as_u64()
     };
     assert!(of("zerocopy_send:user:tcp") >= Some(4 << 20), "{report:#}");
+    assert!(of("zerocopy_send:user:tcp+headed") >= Some(4 << 20), "{report:#}");
     assert_eq!(of("write:user:tcp+veth"), Some(0), "{report:#}");
     Ok(())
 }

@@ -267,6 +267,10 @@ pub struct Offsets {
     pub sock_flags: u64,
     /// The bit of it that SO_ZEROCOPY sets; 0 where it is not known.
     pub sock_zerocopy: u64,
+    /// `sock.__sk_common.skc_num`: the local port.
+    pub sock_port: u64,
+    /// `tcp_sock.write_seq`.
+    pub tcp_write_seq: u64,
     /// `sock.__sk_common.skc_state`.
     pub sock_state: u64,
     /// `sock.sk_socket`.

@@ -95,16 +95,18 @@ pub struct SocketOwner {
     pub cell: u16,
     /// Cell of the last of those that handed pages of the user over.
     pub zerocopy: u16,
-    /// Place of the device that transmitted last.
+    /// Place of the physical device that transmitted last.
     pub place: u32,
+    /// TCP: the sequence number behind the last byte of the calls that have ended.
+    pub sequence: u64,
     /// Waits for its owner: bytes copied after all.
     pub copied_after_all: u64,
     /// Bytes copied into one piece.
     pub linearized: u64,
-    /// Bytes transmitted.
-    pub transmitted: u64,
+    /// Bytes transmitted, by virtual devices and by physical ones.
+    pub transmitted: [u64; 2],
     /// Those of them in pages.
-    pub paged: u64,
+    pub paged: [u64; 2],
     /// Segments sent again, and their payload.
     pub retransmitted: Cell,
 }

@@ -333,7 +333,8 @@ fn into_buffer(fd: u64) -> Operation {
 fn from_buffer(ledger: &mut ThreadLedger, fd: u64, flags: u64) -> Operation {
     let what = endpoint::of_descriptor(fd);
     let socket = endpoint::socket(what);
-    let zerocopy = flags & MSG_ZEROCOPY != 0 && endpoint::hands_pages_over(fd);
+    let takes_pages = what as u8 == Endpoint::Tcp as u8 || what as u8 == Endpoint::Udp as u8;
+    let zerocopy = flags & MSG_ZEROCOPY != 0 && takes_pages && endpoint::hands_pages_over(fd);
     ledger.socket = if zerocopy { socket | 1 } else { socket };
     Operation::from_buffer(if zerocopy { Mechanism::ZerocopySend } else { Mechanism::Write }, what as u8)
 }

@@ -4,11 +4,12 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use zc_common::record::{
-    CELL_RETRANSMITTED, COPIED_AFTER_ALL, Cell, FIRST_NET_CELL, LINEARIZED, SharedKey, SocketOwner, ThreadLedger,
+    CELL_RETRANSMITTED, COPIED_AFTER_ALL, Cell, FIRST_NET_CELL, FIRST_ROW_CELL, LINEARIZED, NET_VIRTUAL, SharedKey,
+    SocketOwner, ThreadLedger,
 };
 
 use crate::account::{atomic_add, count_shared};
-use crate::kernel::{Task, number};
+use crate::kernel::{self, Task, number};
 use crate::maps::{SOCKETS, config, offset};
 use crate::probes::identity;
 use crate::slots::exchange;
@@ -20,10 +21,11 @@ static NOBODY: SocketOwner = SocketOwner {
     cell: 0,
     zerocopy: 0,
     place: 0,
+    sequence: 0,
     copied_after_all: 0,
     linearized: 0,
-    transmitted: 0,
-    paged: 0,
+    transmitted: [0; 2],
+    paged: [0; 2],
     retransmitted: Cell { operations: 0, bytes: 0 },
 };
 
@@ -41,23 +43,30 @@ pub extern "C" fn sent(ledger: *mut ThreadLedger, socket: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn sent_by(task: u64, socket: u64, cell: u64) -> u64 {
     let process = identity::process_of(if task == 0 { Task::current().at() } else { task });
-    if u64::from(process.tgid) == config!(own_tgid) {
+    // What could not be classified is on no path.
+    if u64::from(process.tgid) == config!(own_tgid) || cell < u64::from(FIRST_ROW_CELL) {
         return 0;
     }
     let Some(owner) = of(socket & !1) else { return 0 };
-    owner.process_start = process.start;
+    if owner.tgid != u64::from(process.tgid) || owner.process_start != process.start {
+        // Nobody's while it changes hands: what is seen meanwhile waits.
+        exchange(&mut owner.tgid, 0);
+        owner.process_start = process.start;
+    }
     owner.cell = cell as u16;
     if socket & 1 != 0 {
         owner.zerocopy = cell as u16;
     }
-    // Whoever sees anything after this counts for the process; what was seen before is taken now.
+    // Of a UDP socket something else lies there, which nobody asks for.
+    let sequence = kernel::read::<u32>((socket & !1) + offset!(tcp_write_seq)).unwrap_or(0);
+    owner.sequence = u64::from(sequence);
     exchange(&mut owner.tgid, u64::from(process.tgid));
     settle(owner);
     0
 }
 
-/// The entry of a socket. Addresses are used again, and inodes' numbers are not; a socket that its process has closed
-/// has none any more.
+/// The entry of a socket. Addresses are used again, and the numbers of inodes are not for a long while; a socket that its
+/// process has closed has none any more.
 #[inline(always)]
 fn of(socket: u64) -> Option<&'static mut SocketOwner> {
     let mut found = SOCKETS.get_ptr_mut(&socket);
@@ -73,16 +82,26 @@ fn of(socket: u64) -> Option<&'static mut SocketOwner> {
         let inode = number(upper + offset!(socket_to_inode) + offset!(inode_number));
         if owner.inode != inode {
             exchange(&mut owner.tgid, 0);
+            forget(owner);
             owner.inode = inode;
-            owner.copied_after_all = 0;
-            owner.linearized = 0;
-            owner.transmitted = 0;
-            owner.paged = 0;
-            owner.retransmitted.operations = 0;
-            owner.retransmitted.bytes = 0;
         }
     }
     Some(owner)
+}
+
+/// Empties the entry of a socket that is another one by now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn forget(owner: *mut SocketOwner) -> u64 {
+    const WORDS: usize = size_of::<SocketOwner>() / 8;
+    if owner.is_null() {
+        return 0;
+    }
+    for i in 0..WORDS {
+        // SAFETY: an element of the map, so many words long; volatile, since the compiler would call a function.
+        unsafe { owner.cast::<u64>().add(i).write_volatile(0) };
+    }
+    0
 }
 
 #[inline(always)]
@@ -94,19 +113,33 @@ fn count(owner: &SocketOwner, cell: u16, operations: u64, bytes: u64) {
 /// Counts for a socket's owner what waits for it.
 #[inline(always)]
 fn settle(owner: &mut SocketOwner) {
-    if owner.transmitted | owner.copied_after_all | owner.linearized | owner.retransmitted.operations == 0 {
-        return;
+    let SocketOwner { transmitted, copied_after_all, linearized, retransmitted, .. } = owner;
+    if transmitted[0] | transmitted[1] | *copied_after_all | *linearized | retransmitted.operations != 0 {
+        settle_all(owner);
     }
-    let waiting = exchange(&mut owner.copied_after_all, 0);
-    if waiting != 0 {
-        count(owner, COPIED_AFTER_ALL + owner.zerocopy, 0, waiting);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle_all(owner: *mut SocketOwner) -> u64 {
+    // SAFETY: callers pass an element of the map.
+    let Some(owner) = (unsafe { owner.as_mut() }) else { return 0 };
+    if owner.zerocopy != 0 {
+        let waiting = exchange(&mut owner.copied_after_all, 0);
+        if waiting != 0 {
+            count(owner, COPIED_AFTER_ALL + owner.zerocopy, 0, waiting);
+        }
     }
     let waiting = exchange(&mut owner.linearized, 0);
     if waiting != 0 {
         count(owner, LINEARIZED + owner.cell, 0, waiting);
     }
-    let (waiting, paged) = (exchange(&mut owner.transmitted, 0), exchange(&mut owner.paged, 0));
-    if waiting != 0 {
+    let (waiting, paged) = (exchange(&mut owner.transmitted[0], 0), exchange(&mut owner.paged[0], 0));
+    if waiting | paged != 0 {
+        count(owner, FIRST_NET_CELL + NET_VIRTUAL as u16, paged, waiting);
+    }
+    let (waiting, paged) = (exchange(&mut owner.transmitted[1], 0), exchange(&mut owner.paged[1], 0));
+    if waiting | paged != 0 {
         count(owner, FIRST_NET_CELL + owner.place as u16, paged, waiting);
     }
     let segments = exchange(&mut owner.retransmitted.operations, 0);
@@ -114,36 +147,62 @@ fn settle(owner: &mut SocketOwner) {
         let waiting = exchange(&mut owner.retransmitted.bytes, 0);
         count(owner, CELL_RETRANSMITTED, segments, waiting);
     }
+    0
 }
 
-/// Bytes of a socket, so many of them in pages, were handed to the device at a place; so many had been copied into one
-/// piece for it.
+/// Bytes of a socket, so many of them in pages, were handed to the device at a place.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn transmitted(socket: u64, place: u64, bytes_and_paged: u64, linearized: u64) -> u64 {
-    let (bytes, paged) = (bytes_and_paged & 0xffff_ffff, bytes_and_paged >> 32);
+pub extern "C" fn transmitted(socket: u64, place: u64, bytes: u64, paged: u64) -> u64 {
     let Some(owner) = of(socket) else { return 0 };
-    owner.place = place as u32;
     if owner.tgid != 0 {
         count(owner, FIRST_NET_CELL + place as u16, paged, bytes);
-        if linearized != 0 {
-            count(owner, LINEARIZED + owner.cell, 0, linearized);
-        }
         return 0;
     }
-    atomic_add(&mut owner.transmitted, bytes);
-    atomic_add(&mut owner.paged, paged);
-    atomic_add(&mut owner.linearized, linearized);
+    if place == NET_VIRTUAL as u64 {
+        atomic_add(&mut owner.paged[0], paged);
+        atomic_add(&mut owner.transmitted[0], bytes);
+    } else {
+        owner.place = place as u32;
+        atomic_add(&mut owner.paged[1], paged);
+        atomic_add(&mut owner.transmitted[1], bytes);
+    }
     settle_if_owned(owner);
     0
 }
 
-/// Pages of a socket's user that it had handed over were copied.
+/// Bytes of a TCP socket from a sequence number on had been copied into one piece. Those of a call that has not ended wait
+/// for it to say on which path they are.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn linearized(socket: u64, sequence: u64, bytes: u64) -> u64 {
+    let Some(owner) = of(socket) else { return 0 };
+    if owner.tgid != 0 && has_ended(owner, sequence) {
+        count(owner, LINEARIZED + owner.cell, 0, bytes);
+        return 0;
+    }
+    atomic_add(&mut owner.linearized, bytes);
+    if has_ended(owner, sequence) {
+        settle_if_owned(owner);
+    }
+    0
+}
+
+/// Whether the call that sent what begins at a sequence number has ended.
+#[inline(always)]
+fn has_ended(owner: &SocketOwner, sequence: u64) -> bool {
+    // SAFETY: a live word; volatile, for another CPU may have written it.
+    let end = unsafe { core::ptr::read_volatile(&raw const owner.sequence) };
+    (sequence as u32).wrapping_sub(end as u32) > i32::MAX as u32
+}
+
+/// Pages of a socket's user that it had handed over were copied. Whose path that was is known once a call that handed pages
+/// over has ended.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn copied_after_all(socket: u64, bytes: u64) -> u64 {
     let Some(owner) = of(socket) else { return 0 };
-    if owner.tgid != 0 {
+    if owner.tgid != 0 && owner.zerocopy != 0 {
         count(owner, COPIED_AFTER_ALL + owner.zerocopy, 0, bytes);
         return 0;
     }

@@ -103,6 +103,7 @@ pub const ROWS: &[Row] = &[
     row(ZerocopySend, User, Tcp, &[Hop::reference(P::User, P::SocketBuffer)]),
     row(ZerocopySend, User, Udp, &[Hop::reference(P::User, P::SocketBuffer)]),
     row(ZerocopySend, Mapping, Tcp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
+    row(ZerocopySend, Mapping, Udp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
     // TCP_ZEROCOPY_RECEIVE: whole pages are mapped, what is none is copied into a buffer beside them.
     row(ZerocopyReceive, Tcp, User, &[Hop::reference(P::SocketBuffer, P::User)]),
     row(ZerocopyReceive, Tcp, User, &[Hop::to_user(P::SocketBuffer)]).when(Condition::Copied),
@@ -268,6 +269,7 @@ pub const ROWS: &[Row] = &[
     row(IoUringZerocopy, User, Tcp, &[Hop::reference(P::User, P::SocketBuffer)]),
     row(IoUringZerocopy, User, Udp, &[Hop::reference(P::User, P::SocketBuffer)]),
     row(IoUringZerocopy, Mapping, Tcp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
+    row(IoUringZerocopy, Mapping, Udp, &[Hop::reference(P::PageCache, P::SocketBuffer)]),
     // Linux AIO: direct requests are asynchronous, buffered ones are done by io_submit itself.
     row(Aio, File, User, &[Hop::to_user(P::PageCache)]),
     row(Aio, Disk, User, &[Hop::dma(P::Disk, P::User)]).textbook(ASYNC_DIRECT),

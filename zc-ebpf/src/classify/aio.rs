@@ -4,15 +4,15 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use zc_common::config::CODE_UNKNOWN;
-use zc_common::path::Mechanism;
+use zc_common::config::{CODE_UNKNOWN, table_index};
+use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, ThreadLedger};
 
 use super::note::{self, Noted, PIECES};
 use super::{Operation, piece};
 use crate::kernel::{Task, read_user};
-use crate::maps::{AIO, offset};
-use crate::{account, endpoint};
+use crate::maps::{self, AIO, TABLE, config, offset};
+use crate::{account, endpoint, sockets};
 
 // include/uapi/linux/aio_abi.h, v6.1.
 const PREAD: u16 = 0;
@@ -83,7 +83,13 @@ fn look_at(iocb: u64, compat: bool) -> Option<&'static Noted> {
         return None;
     }
     let noted = note::begin(operation)?;
-    noted.source = endpoint::of_descriptor(what >> 32) as u8;
+    let end = endpoint::of_descriptor(what >> 32);
+    noted.source = end as u8;
+    if config!(net) != 0 && endpoint::socket(end) != 0 && matches!(operation, PWRITE | PWRITEV) {
+        // Sockets take AIO's writes right away. From what memory is looked at below: mostly anonymous.
+        let cell = maps::entry(&TABLE, table_index(Mechanism::Aio as u8, Endpoint::User as u8, noted.source));
+        sockets::sent_by(0, endpoint::socket(end), u64::from(cell));
+    }
     let [buffer, bytes] = read_user::<[u64; 2]>(iocb + 24)?;
     if matches!(operation, PREADV | PWRITEV) {
         note::vector(buffer, bytes, compat);

@@ -16,6 +16,8 @@ use crate::{account, sockets};
 const ZEROCOPY: u8 = 1;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
+const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// States of what is no whole socket (include/net/tcp_states.h, v6.1).
@@ -48,12 +50,14 @@ pub fn transmitted(ctx: &BtfTracePointContext) {
         account::count_fallback(u32::from(FIRST_NET_CELL) + place as u32, u64::from(paged), u64::from(bytes));
         return;
     }
-    if paged != 0 && flags_of(skb) & ZEROCOPY != 0 {
+    if paged != 0 && place == NET_VIRTUAL as u64 && flags_of(skb) & ZEROCOPY != 0 {
         // What the device receives itself (loopback, veth) it receives without the socket, at the same address.
         let _ = ZEROCOPIES.insert(&skb, &socket, 0);
     }
-    let linear = if paged == 0 || bytes - paged > HEADERS { linear_payload(skb, device, bytes - paged) } else { 0 };
-    sockets::transmitted(socket, place, u64::from(bytes) | u64::from(paged) << 32, linear);
+    if paged == 0 || bytes - paged > HEADERS {
+        linearized(skb, socket, device, bytes - paged);
+    }
+    sockets::transmitted(socket, place, u64::from(bytes), u64::from(paged));
 }
 
 /// A packet's bytes, and those of them in pages.
@@ -75,8 +79,10 @@ fn socket_of(skb: u64) -> u64 {
     if !matches!(family, AF_INET | AF_INET6) || matches!(state, TIME_WAIT | NEW_SYN_RECV) {
         return 0;
     }
-    match protocol(socket) {
-        IPPROTO_TCP | IPPROTO_UDP => socket,
+    // A raw socket has a protocol, too.
+    let kind = kernel::read::<u16>(socket + offset!(sock_type)).unwrap_or(0);
+    match (kind, protocol(socket)) {
+        (SOCK_STREAM, IPPROTO_TCP) | (SOCK_DGRAM, IPPROTO_UDP) => socket,
         _ => 0,
     }
 }
@@ -94,30 +100,39 @@ fn flags_of(skb: u64) -> u8 {
     kernel::read::<u8>(shared + offset!(shared_flags)).unwrap_or(0)
 }
 
-/// TCP payload in a packet's first piece. A system call puts it into pages (tcp_sendmsg_locked, net/ipv4/tcp.c, v6.1 to
+/// Counts TCP payload in a packet's first piece. A system call puts it into pages (tcp_sendmsg_locked, net/ipv4/tcp.c, v6.1 to
 /// v6.18), so that it has been copied since. Not so what goes with a SYN.
 #[inline(always)]
-fn linear_payload(skb: u64, device: u64, linear: u32) -> u64 {
+fn linearized(skb: u64, socket: u64, device: u64, linear: u32) {
     /// `TCPHDR_SYN`.
     const SYN: u64 = 2;
-    if protocol(number(skb + offset!(skb_sk))) != IPPROTO_TCP {
-        return 0;
+    if protocol(socket) != IPPROTO_TCP {
+        return;
     }
     let head = number(skb + offset!(skb_head));
     let header = head + u64::from(kernel::read::<u16>(skb + offset!(skb_transport)).unwrap_or(0));
     let end = number(skb + offset!(skb_data)) + u64::from(linear);
     // The length of the header in words is in the upper half of byte 12, the flags are in byte 13.
     let what = number(header + 12);
-    let payload = end.wrapping_sub(header + (what >> 4 & 0xf) * 4);
-    if what >> 8 & SYN != 0 || payload as i64 <= 0 || payload > u64::from(linear) {
-        return 0;
+    let words = what >> 4 & 0xf;
+    let payload = end.wrapping_sub(header + words * 4);
+    if what >> 8 & SYN != 0 || words < 5 || payload as i64 <= 0 || payload > u64::from(linear) {
+        return;
     }
-    let sequence = number(header + 4) & 0xffff_ffff;
+    // Ports, sequence number. Within a tunnel another header lies there.
+    let (ports, sequence) = (number(header), number(header) >> 32);
+    let port = kernel::read::<u16>(socket + offset!(sock_port)).unwrap_or(0);
+    if ports as u16 != port.swap_bytes() {
+        return;
+    }
+    let sequence = u64::from((sequence as u32).swap_bytes());
     // SAFETY: per-CPU, and the program runs with preemption and softirqs off.
-    let Some(last) = LAST_LINEAR.get_ptr_mut(0).and_then(|last| unsafe { last.as_mut() }) else { return payload };
+    let Some(last) = LAST_LINEAR.get_ptr_mut(0).and_then(|last| unsafe { last.as_mut() }) else { return };
     let handed_on = last.skb == skb && last.sequence == sequence && last.device != device;
     *last = Linear { skb, device, sequence };
-    if handed_on { 0 } else { payload }
+    if !handed_on {
+        sockets::linearized(socket, sequence, payload);
+    }
 }
 
 /// `netif_receive_skb`: a packet begins its way up. Pages that its sender still owns are copied before any protocol has

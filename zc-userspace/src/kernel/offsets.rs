@@ -83,6 +83,8 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         sock_protocol: need("sock", "sk_protocol")?,
         sock_flags: of_probe("sock", "__sk_common.skc_flags"),
         sock_zerocopy: btf.enumerator("sock_flags", "SOCK_ZEROCOPY").map_or(0, |bit| 1 << bit),
+        sock_port: of_probe("sock", "__sk_common.skc_num"),
+        tcp_write_seq: of_probe("tcp_sock", "write_seq"),
         sock_state: of_probe("sock", "__sk_common.skc_state"),
         sock_socket: of_probe("sock", "sk_socket"),
         inode_number: of_probe("inode", "i_ino"),
@@ -185,7 +187,9 @@ fn tells_tls(btf: &Btf<'_>) -> bool {
 
 /// What the probes of network devices can't do without and this kernel lacks, if anything.
 pub(super) fn net_lacks(btf: &Btf<'_>) -> Option<String> {
-    const FIELDS: [(&str, &str); 14] = [
+    const FIELDS: [(&str, &str); 16] = [
+        ("sock", "__sk_common.skc_num"),
+        ("tcp_sock", "write_seq"),
         ("sock", "__sk_common.skc_state"),
         ("sock", "sk_socket"),
         ("inode", "i_ino"),

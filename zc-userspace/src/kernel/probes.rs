@@ -161,7 +161,10 @@ impl ProbeStatus {
             minimum_kernel,
             provides,
         };
-        vec![absent("net_receive", "6.1", "dma_bytes.nic_receive"), absent("pass_through", "6.1", "pass_through")]
+        vec![
+            absent("net_receive", "6.1", "dma_bytes.nic_receive, observed hops of what is received"),
+            absent("pass_through", "6.1", "pass_through"),
+        ]
     }
 }
 

@@ -123,8 +123,8 @@ pub struct DmaBytes {
     pub nic_receive: Option<u64>,
 }
 
-/// Bytes of TCP and UDP sockets that the kernel handed to network devices, with their headers, once for each device that
-/// hands them on to another; null where no probe sees them.
+/// Bytes of TCP and UDP sockets that the kernel handed to network devices, with the headers that the packets had by then,
+/// once for each device that hands them on to another; null where no probe sees them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkBytes {
     /// To any device.

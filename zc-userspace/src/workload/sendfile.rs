@@ -19,6 +19,20 @@ fn sendfile_offset(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     Ok(call(stage.sink.fd()?, stage.source.fd()?, Some(&mut at), len)?.into())
 }
 
+/// Writes a header to the sink, as servers do before a file; how long it was.
+pub(super) fn header(stage: &Stage) -> nix::Result<usize> {
+    const HEADER: usize = 100;
+    let written = nix::unistd::write(stage.sink.fd()?, &[0x5a; HEADER])?;
+    // All of it or an error: what is left out would be missing when the sink is drained.
+    if written == HEADER { Ok(HEADER) } else { Err(nix::errno::Errno::EPIPE) }
+}
+
+fn headed_sendfile(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+    let header = header(stage)?;
+    let moved = sendfile(stage, len)?;
+    Ok(Moved { taken: moved.counted + header, ..moved })
+}
+
 const fn new(id: &'static str, source: Fixture, sink: Fixture, about: &'static str) -> Workload {
     let workload = Workload::new(id, source, sink, sendfile, about);
     if matches!(source, Zero) { workload.needs(zero_splices) } else { workload }
@@ -88,6 +102,8 @@ pub(super) const VARIANTS: &[Workload] = &[
     new("sendfile:file:tcp", File, Veth, "through a network device with scatter-gather").variant("veth"),
     new("sendfile:file:tcp", File, VethLinear, "through a network device without scatter-gather")
         .variant("veth-linear"),
+    Workload::new("sendfile:file:tcp", File, VethLinear, headed_sendfile, "the same, behind headers that are written")
+        .variant("veth-linear-headed"),
     Workload::new("sendfile:disk:tcp", Disk, Tcp, sendfile_offset, "with an offset").variant("offset"),
     new("sendfile:file:tcp", Tmpfs, Tcp, "send a file of a tmpfs").variant("tmpfs"),
     new("sendfile:other:pipe", Netlink, Pipe, "sendfile from a netlink socket to a pipe").variant("netlink"),

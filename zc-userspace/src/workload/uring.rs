@@ -307,6 +307,7 @@ pub(super) const MAIN: &[Workload] = &[
     new("io_uring_zerocopy:user:tcp", User, Tcp, send_zc, "SEND_ZC to a TCP socket"),
     new("io_uring_zerocopy:user:udp", User, Udp, send_zc, "SEND_ZC to a UDP socket"),
     new("io_uring_zerocopy:mapping:tcp", Mapping, Tcp, send_zc, "SEND_ZC to a TCP socket from a mapping of a file"),
+    new("io_uring_zerocopy:mapping:udp", Mapping, Udp, send_zc, "SEND_ZC to a UDP socket from a mapping of a file"),
 ];
 
 /// The other operations, and the other ways of submitting them.

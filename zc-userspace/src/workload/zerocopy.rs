@@ -66,6 +66,13 @@ fn sendto(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     })
 }
 
+/// A header by write, which copies, before each send.
+fn headed_sendto(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
+    let header = super::sendfile::header(stage)?;
+    let moved = sendto(stage, len)?;
+    Ok(Moved { taken: moved.counted + header, ..moved })
+}
+
 fn sendmsg(stage: &mut Stage, len: usize) -> nix::Result<Moved> {
     sent(stage, |stage| {
         let fd = stage.sink.fd()?.as_raw_fd();
@@ -189,6 +196,13 @@ pub(super) const MAIN: &[Workload] = &[
         sendto,
         "send with MSG_ZEROCOPY to a TCP socket from a mapping of a file",
     ),
+    Workload::new(
+        "zerocopy_send:mapping:udp",
+        Mapping,
+        UdpZerocopy,
+        sendto,
+        "send with MSG_ZEROCOPY to a UDP socket from a mapping of a file",
+    ),
     Workload::new("zerocopy_receive:tcp:user", TcpPages, Received, map, "map received pages (TCP_ZEROCOPY_RECEIVE)"),
     Workload::new("zerocopy_receive:tcp:user", TcpChunks, User, copy, "TCP_ZEROCOPY_RECEIVE of what can't be mapped")
         .when(Copied),
@@ -198,6 +212,8 @@ pub(super) const MAIN: &[Workload] = &[
 pub(super) const VARIANTS: &[Workload] = &[
     Workload::new("zerocopy_send:user:tcp", User, TcpZerocopy, sendmsg, "sendmsg").variant("sendmsg"),
     Workload::new("zerocopy_send:user:tcp", User, TcpZerocopy, sendmmsg, "sendmmsg").variant("sendmmsg"),
+    Workload::new("zerocopy_send:user:tcp", User, TcpZerocopy, headed_sendto, "behind headers that are written")
+        .variant("headed"),
     Workload::new(
         "zerocopy_send:user:tcp",
         User,
