@@ -246,7 +246,10 @@ mod tests {
         assert_eq!(judge(&plain, "read:file:user", 2).exact, Some(false));
         let mutated = |change: fn(&mut zc_common::path::Row)| {
             let mut rows = ROWS.to_vec();
-            let at = rows.iter().position(|row| row.id().to_string() == "sendfile:file:tcp").unwrap();
+            let at = rows
+                .iter()
+                .position(|row| row.id().to_string() == "sendfile:file:tcp" && row.condition == Condition::Always);
+            let at = at.unwrap();
             change(&mut rows[at]);
             Catalogue::of(rows)
         };

@@ -80,6 +80,8 @@ struct Line {
     spare: Memory,
     /// What a stream is fed from, if not from `spare`.
     feed: Option<File>,
+    /// Whether a stream is fed what the next operation is to take, and no more.
+    one_by_one: bool,
 }
 
 /// Two connected descriptors: the one that the operations use, and its peer.
@@ -115,11 +117,11 @@ impl Channel {
         Ok(channel)
     }
 
-    /// A stream socket that is fed one chunk at a time.
+    /// A stream socket that is fed for one operation at a time.
     pub(super) fn stream_of_chunks(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
         let mut channel = Self::stream(pair, shape)?;
         if let Some(line) = &mut channel.line {
-            line.spare = Memory::user(usize::try_from(shape.chunk)?)?;
+            line.one_by_one = true;
         }
         Ok(channel)
     }
@@ -135,7 +137,16 @@ impl Channel {
             fcntl(end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         }
         let spare = Memory::user(shape.feed())?;
-        let line = Line { peer, waiting: 0, datagrams, parts: shape.parts, excess: shape.excess, spare, feed: None };
+        let line = Line {
+            peer,
+            waiting: 0,
+            datagrams,
+            parts: shape.parts,
+            excess: shape.excess,
+            spare,
+            feed: None,
+            one_by_one: false,
+        };
         Ok(Self { fd, at: 0, span: None, direct: false, line: Some(line) })
     }
 
@@ -143,7 +154,7 @@ impl Channel {
     pub(super) fn before_source(&mut self, len: usize) -> nix::Result<()> {
         self.wrap(len)?;
         let Some(line) = self.line.as_mut().filter(|line| line.waiting == 0) else { return Ok(()) };
-        if line.datagrams { line.feed_datagrams(len) } else { line.feed_stream() }
+        if line.datagrams { line.feed_datagrams(len) } else { line.feed_stream(len) }
     }
 
     /// Before an operation of `len` bytes into it.
@@ -235,9 +246,10 @@ impl Channel {
 
 impl Line {
     /// The feeder of a path's source: always a plain write from anonymous memory.
-    fn feed_stream(&mut self) -> nix::Result<()> {
+    fn feed_stream(&mut self, len: usize) -> nix::Result<()> {
         let fed = match &self.feed {
             Some(feed) => sendfile(&self.peer, feed, None, PAGES),
+            None if self.one_by_one => unistd::write(&self.peer, self.spare.bytes(len)?),
             None => unistd::write(&self.peer, self.spare.all()?),
         };
         match fed {
