@@ -26,6 +26,9 @@ pub(crate) struct Row {
     pub(crate) bytes: u64,
     /// Bytes that the CPU copied, by the row.
     pub(crate) modelled: u64,
+    /// Bytes that a probe saw it copy; null where none looks.
+    #[serde(default)]
+    pub(crate) observed: Option<u64>,
     /// Bytes that it really copied; null where the audit did not run.
     pub(crate) audited: Option<u64>,
     /// CPU copies by the textbook; null where it says nothing.
@@ -39,7 +42,7 @@ const INTRO: &str = "# The truth, beside the textbook\n\n\
     (model), and what hardware breakpoints on the kernel's copy routines counted during the workload (audit), byte for \
     byte; what feeds the path and drains it copies too, and is left out by what its rows say. Copies by `memcpy`, on \
     which no breakpoint may be set, are not seen: zero-copy sends over loopback, which the kernel copies so after all, are \
-    not audited. A dash: nothing is said, or not measured; `not here`: that kernel can't. Network paths are over loopback, \
+    not audited; there the probe of network devices stands alone (`seen`). A dash: nothing is said, or not measured; `not here`: that kernel can't. Network paths are over loopback, \
     reflinks on XFS, all other files on ext4.\n\n\
     Made by `cargo xtask codegen` from `tests/matrix.json`, which `cargo xtask vm --record` writes.\n\n";
 
@@ -87,7 +90,10 @@ fn page(kernels: &[Kernel]) -> String {
                 Some(row) => {
                     let audit = row.audited.map_or("-".to_owned(), |copied| copies(copied, row.bytes));
                     let wrong = if row.exact == Some(true) { "" } else { " (differs)" };
-                    write!(text, " {} | {audit}{wrong} |", copies(row.modelled, row.bytes))
+                    // Of faults the model is what was seen.
+                    let seen = row.observed.filter(|seen| *seen != 0 && *seen != row.modelled);
+                    let seen = seen.map_or(String::new(), |seen| format!(" + {} seen", copies(seen, row.bytes)));
+                    write!(text, " {}{seen} | {audit}{wrong} |", copies(row.modelled, row.bytes))
                 }
             };
         }
@@ -117,6 +123,7 @@ mod tests {
             workload: "read:file:user".to_owned(),
             bytes: 10,
             modelled: 10,
+            observed: None,
             audited,
             textbook: Some(1),
             exact,

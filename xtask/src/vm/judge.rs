@@ -43,6 +43,7 @@ impl Verdict {
                 workload: row["workload"].as_str().unwrap_or_default().to_owned(),
                 bytes: number("bytes", "ledger").unwrap_or(0),
                 modelled: number("copied_bytes", "modelled").unwrap_or(0),
+                observed: number("copied_bytes", "observed"),
                 audited: number("copied_bytes", "audited"),
                 textbook: row["textbook_cpu_copies"].as_u64(),
                 exact: row["exact"].as_bool(),
