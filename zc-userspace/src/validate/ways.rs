@@ -44,8 +44,8 @@ pub struct WayRow {
     pub cold: bool,
     /// What lies between the sockets; null where nothing is sent.
     pub device: Option<String>,
-    /// The textbook.
-    pub textbook: Claim,
+    /// The textbook; null where it says nothing.
+    pub textbook: Option<Claim>,
     /// Bytes of the file.
     pub bytes: u64,
     /// Operations, each of at most a chunk.
@@ -88,7 +88,7 @@ const METADATA: u64 = 2 << 20;
 const LINES: [Line; 4] = [Line::Loopback, Line::Veth, Line::VethLinear, Line::Devices];
 
 impl Way {
-    const SENT: [Self; 4] = [Self::ReadWrite, Self::MmapWrite, Self::Sendfile, Self::Splice];
+    const SENT: [Self; 5] = [Self::ReadWrite, Self::MmapWrite, Self::Sendfile, Self::Splice, Self::ReadZerocopy];
 
     const fn name(self) -> &'static str {
         match self {
@@ -96,12 +96,13 @@ impl Way {
             Self::MmapWrite => "mmap-write",
             Self::Sendfile => "sendfile",
             Self::Splice => "splice",
+            Self::ReadZerocopy => "read-zerocopy",
             Self::Direct => "direct",
         }
     }
 
-    /// The textbook's table (docs/paths.md has the paths).
-    const fn claim(self, line: Option<Line>) -> Claim {
+    /// The textbook's table (docs/paths.md has the paths); of MSG_ZEROCOPY it says nothing.
+    const fn claim(self, line: Option<Line>) -> Option<Claim> {
         let (system_calls, mode_switches, cpu_copies, dma_copies) = match self {
             Self::ReadWrite => (2, 4, 2, 2),
             Self::MmapWrite => (2, 4, 1, 2),
@@ -109,18 +110,21 @@ impl Way {
             Self::Sendfile => (1, 2, 0, 2),
             Self::Splice => (1, 2, 0, 2),
             Self::Direct => (1, 2, 0, 1),
+            Self::ReadZerocopy => return None,
         };
-        Claim { system_calls, mode_switches, cpu_copies, dma_copies }
+        Some(Claim { system_calls, mode_switches, cpu_copies, dma_copies })
     }
 
     /// Copies by the CPU of each byte, as measured with breakpoints on 6.1 and 6.12.
     const fn copies(self, line: Option<Line>) -> u8 {
         let own = match self {
             Self::ReadWrite => 2,
-            Self::MmapWrite => 1,
+            Self::MmapWrite | Self::ReadZerocopy => 1,
             Self::Sendfile | Self::Splice | Self::Direct => 0,
         };
-        own + if matches!(line, Some(Line::VethLinear)) { 1 } else { 0 }
+        // What is handed over to a receiver on the same host is copied after all.
+        let in_vain = matches!(self, Self::ReadZerocopy) && !matches!(line, Some(Line::Devices));
+        own + if matches!(line, Some(Line::VethLinear)) || in_vain { 1 } else { 0 }
     }
 }
 
@@ -286,10 +290,13 @@ fn judged((way, line, cold): (Way, Option<Line>, bool), went: Went, profile: &Pr
 /// Where the textbook and this kernel differ.
 fn words(row: &WayRow, way: Way) -> String {
     let mut words = Vec::new();
-    let claimed = u64::from(row.textbook.cpu_copies) * row.bytes;
-    if row.copied_bytes > claimed && row.observed_bytes > 0 {
+    let claimed = row.textbook.map(|claim| u64::from(claim.cpu_copies) * row.bytes);
+    if way == Way::ReadZerocopy {
+        let after_all = if row.observed_bytes > 0 { "handed over, and copied after all" } else { "handed over" };
+        words.push(after_all.to_owned());
+    } else if Some(row.copied_bytes) > claimed && row.observed_bytes > 0 {
         words.push("the device takes no pages: one copy more, into one piece".to_owned());
-    } else if row.copied_bytes != claimed {
+    } else if let Some(claimed) = claimed.filter(|claimed| *claimed != row.copied_bytes) {
         words.push(format!("the textbook's copies would be {claimed} bytes"));
     }
     if !row.cold {
@@ -345,17 +352,19 @@ fn cells(row: &WayRow) -> Vec<String> {
     let share = |bytes: u64, whole: u64| {
         if row.exact.is_none() || whole == 0 { "-".to_owned() } else { format!("{:.2}", bytes as f64 / whole as f64) }
     };
+    let claimed =
+        |figure: fn(&Claim) -> u8| row.textbook.map_or_else(|| "-".to_owned(), |claim| figure(&claim).to_string());
     let dma = row.disk_bytes.map(|disk| disk + row.nic_bytes.unwrap_or(0));
     vec![
         row.way.clone(),
         if row.cold { "cold" } else { "warm" }.to_owned(),
         row.device.clone().unwrap_or_else(|| "-".to_owned()),
         share(row.copied_bytes, row.bytes),
-        row.textbook.cpu_copies.to_string(),
+        claimed(|claim| claim.cpu_copies),
         dma.map_or_else(|| "-".to_owned(), |dma| share(dma, row.bytes)),
-        row.textbook.dma_copies.to_string(),
+        claimed(|claim| claim.dma_copies),
         share(row.call_switches + row.fault_switches.unwrap_or(0), row.operations),
-        row.textbook.mode_switches.to_string(),
+        claimed(|claim| claim.mode_switches),
         match row.exact {
             Some(true) => "exact",
             Some(false) => "NO",
@@ -372,12 +381,16 @@ mod tests {
 
     #[test]
     fn a_device_without_scatter_gather_costs_every_way_one_copy() {
-        for way in Way::SENT {
+        for way in Way::SENT.into_iter().filter(|way| *way != Way::ReadZerocopy) {
             assert_eq!(way.copies(Some(Line::VethLinear)), way.copies(Some(Line::Veth)) + 1);
             assert_eq!(way.copies(Some(Line::Veth)), way.copies(Some(Line::Loopback)));
         }
-        assert_eq!(Way::Sendfile.claim(Some(Line::VethLinear)).cpu_copies, 1);
-        assert_eq!(Way::Sendfile.claim(Some(Line::Veth)).cpu_copies, 0);
+        let of_sendfile = |line| Way::Sendfile.claim(Some(line)).map(|claim| claim.cpu_copies);
+        assert_eq!((of_sendfile(Line::VethLinear), of_sendfile(Line::Veth)), (Some(1), Some(0)));
+        // It is copied once more either way, and by a card that gathers not at all.
+        let of_zerocopy =
+            [Line::Veth, Line::VethLinear, Line::Devices].map(|line| Way::ReadZerocopy.copies(Some(line)));
+        assert_eq!(of_zerocopy, [2, 2, 1]);
     }
 
     #[test]

@@ -23,8 +23,29 @@ const PAGE: i32 = 4096;
 
 /// Lets a pair's first socket hand pages over.
 pub(super) fn enabled(pair: Pair) -> anyhow::Result<Pair> {
-    set(pair.0.as_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)?;
+    enable(pair.0.as_fd())?;
     Ok(pair)
+}
+
+/// Lets a socket hand pages over.
+pub(super) fn enable(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)
+}
+
+/// Hands a whole buffer over to a blocking socket.
+pub(super) fn send_all(socket: BorrowedFd<'_>, mut buffer: &[u8]) -> nix::Result<()> {
+    while !buffer.is_empty() {
+        // SAFETY: the buffer is that long; whoever reads its pages, they stay mapped.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), buffer.as_ptr().cast(), buffer.len(), libc::MSG_ZEROCOPY) };
+        match Errno::result(sent) {
+            Ok(n) => buffer = &buffer[usize::try_from(n).unwrap_or(0)..],
+            // Too many notices wait to be read, or to be given: those of packets on their way.
+            Err(Errno::ENOBUFS) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(errno) => return Err(errno),
+        }
+        reap(socket)?;
+    }
+    Ok(())
 }
 
 fn set(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> nix::Result<()> {
