@@ -42,11 +42,11 @@ pub const DISKS: usize = 4;
 /// Faults that ended in SIGBUS, as operations.
 pub const CELL_SIGBUS: u8 = 255;
 
-/// A disk.
+/// A device that is told apart, at a place of its own.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Disk {
-    /// 1 + its number (major << 20 | minor); 0 if none has this place yet.
+pub struct Device {
+    /// What tells it: 1 + a disk's number (major << 20 | minor), a network device's address; 0 if none has this place yet.
     pub device: u64,
     /// Its name, up to the first NUL.
     pub name: [u8; 32],
@@ -70,16 +70,6 @@ pub const COPIED_AFTER_ALL: u16 = 0x200;
 /// In the shared ledger: bytes of a path that the kernel copied into one piece, since the network device takes no
 /// pages. The path's cell is added.
 pub const LINEARIZED: u16 = 0x300;
-
-/// A network device.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NetDevice {
-    /// The kernel's address of it; 0 if none has this place yet.
-    pub device: u64,
-    /// Its name, up to the first NUL.
-    pub name: [u8; 16],
-}
 
 /// Whose a socket is: the process that last sent on it, by a call's end; and what was seen of it before that.
 #[repr(C)]

@@ -280,13 +280,12 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         return;
     }
     ledger.socket = 0;
-    let far = endpoint::descriptor(task, argument::<0>(regs), &raw mut ledger.socket);
-    if call == Call::Read as u8 {
-        ledger.socket = 0;
-    }
+    let reads = call == Call::Read as u8;
+    let socket = if reads { core::ptr::null_mut() } else { &raw mut ledger.socket };
+    let far = endpoint::descriptor(task, argument::<0>(regs), socket);
     let [far] = forget(ledger, [u64::from(far)]);
     let (far, address) = (far as u8, argument::<1>(regs));
-    let operation = if call == Call::Read as u8 {
+    let operation = if reads {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
         Operation::from_buffer(Mechanism::Write, far)

@@ -55,7 +55,8 @@ fn file(task: At, fd: u64) -> u64 {
 }
 
 /// What a descriptor of a task is: the code of an endpoint, of a null device, or [`CODE_UNKNOWN`]. Of a TCP or UDP socket
-/// the address of its `sock` goes where `sock` points to, if network probes want it.
+/// the address of its `sock` goes where `sock` points to, if network probes want it; who only reads points nowhere, and gets
+/// no code but TCP's for a socket that enciphers what is sent.
 #[inline(always)]
 pub fn descriptor(task: At, fd: u64, sock: *mut u64) -> u8 {
     let file = file(task, fd);
@@ -220,9 +221,10 @@ fn of_socket(inode: u64, to: *mut u64) -> u8 {
             // A raw socket has a protocol, too.
             let kind = (sock.load::<u16>(offset!(sock_type)), sock.load::<u16>(offset!(sock_protocol)));
             match kind {
+                (SOCK_STREAM, IPPROTO_TCP) if to.is_null() => Endpoint::Tcp as u8,
                 (SOCK_STREAM, IPPROTO_TCP) => of_tcp(address, inode, to),
                 (SOCK_DGRAM, IPPROTO_UDP) => {
-                    if config!(net) != 0 {
+                    if config!(net) != 0 && !to.is_null() {
                         put_sock(inode, to);
                     }
                     Endpoint::Udp as u8

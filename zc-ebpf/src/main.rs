@@ -8,6 +8,7 @@
 mod account;
 mod buffer;
 mod classify;
+mod devices;
 mod endpoint;
 mod kernel;
 mod maps;

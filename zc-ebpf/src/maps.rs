@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
 use zc_common::record::{
-    Audit, Cell, DISKS as DISK_COUNT, Disk, Fallback, LifecycleEvent, NET_OTHER, NetDevice, SLOTS as SLOT_COUNT,
-    SharedKey, Slot, SocketOwner, ThreadLedger, Usage,
+    Audit, Cell, DISKS as DISK_COUNT, Device, Fallback, LifecycleEvent, NET_OTHER, SLOTS as SLOT_COUNT, SharedKey,
+    Slot, SocketOwner, ThreadLedger, Usage,
 };
 
 use crate::classify::aio::AioKey;
@@ -116,11 +116,11 @@ pub static MAPPED: PerCpuArray<Mapped, 1> = PerCpuArray::new();
 
 /// The disks that are told apart.
 #[btf_map]
-pub static DISK_NAMES: Array<Disk, DISK_COUNT> = Array::new();
+pub static DISK_NAMES: Array<Device, DISK_COUNT> = Array::new();
 
 /// The physical network devices that are told apart.
 #[btf_map]
-pub static NET_DEVICES: Array<NetDevice, NET_OTHER> = Array::new();
+pub static NET_DEVICES: Array<Device, NET_OTHER> = Array::new();
 
 /// Whose sockets are, by the address of the `sock`. The least used are forgotten, with what waits for their owners.
 #[btf_map]

@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use zc_common::record::{CELL_CACHE_FILLS, DISK_DIRECT, DISK_KINDS, DISK_WRITE, DISKS, FIRST_DISK_CELL, SharedKey};
+use zc_common::record::{CELL_CACHE_FILLS, DISK_DIRECT, DISK_KINDS, DISK_WRITE, FIRST_DISK_CELL, SharedKey};
 
 use super::identity;
 use crate::account;
-use crate::kernel::{self, Known, Task, number};
+use crate::devices;
+use crate::kernel::{Known, Task, number};
 use crate::maps::{DIRTIERS, DISK_NAMES, config, offset};
-use crate::slots;
 
 // enum req_op and enum req_flag_bits, include/linux/blk_types.h, v6.1 to v6.18.
 const OPERATION: u32 = 0xff;
@@ -41,7 +41,8 @@ pub fn queued(bio: *const c_void) {
         return;
     }
     let inode = cached_inode(bio.at());
-    let place = place_of(disk, u64::from(major) << 20 | number(disk + offset!(disk_first_minor)) & 0xf_ffff);
+    let device = 1 + (u64::from(major) << 20 | number(disk + offset!(disk_first_minor)) & 0xf_ffff);
+    let place = devices::place_of(&DISK_NAMES, device, disk + offset!(disk_name));
     let kind = if inode == 0 { DISK_DIRECT } else { 0 } | if operation == READ { 0 } else { DISK_WRITE };
     let mut key = owner(if kind == DISK_WRITE { inode } else { 0 });
     key.cell = u32::from(FIRST_DISK_CELL) + place as u32 * u32::from(DISK_KINDS) + u32::from(kind);
@@ -117,22 +118,4 @@ fn cached_inode(bio: u64) -> u64 {
     // Kernel memory (a journal's copy of a block) has other things there.
     let inode = number(mapping + offset!(mapping_host));
     if number(inode + offset!(inode_mapping)) == mapping { inode } else { 0 }
-}
-
-/// The disk's place among those that are told apart; the one behind them if they are too many.
-#[inline(always)]
-fn place_of(disk: u64, device: u64) -> usize {
-    for place in 0..DISKS {
-        let Some(known) = DISK_NAMES.get_ptr_mut(place as u32) else { break };
-        // SAFETY: a live element of the map; its name is written once, by whoever takes the place.
-        let known = unsafe { &mut *known };
-        if known.device == device + 1 {
-            return place;
-        }
-        if known.device == 0 && slots::compare_exchange(&mut known.device, 0, device + 1) == 0 {
-            known.name = kernel::read::<[u8; 32]>(disk + offset!(disk_name)).unwrap_or([0; 32]);
-            return place;
-        }
-    }
-    DISKS
 }

@@ -5,12 +5,11 @@ use core::ffi::c_void;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::BtfTracePointContext;
-use zc_common::record::{FIRST_NET_CELL, NET_OTHER, NET_VIRTUAL};
+use zc_common::record::{FIRST_NET_CELL, NET_VIRTUAL};
 
 use crate::kernel::{self, Known, argument, number};
 use crate::maps::{NET_DEVICES, ZEROCOPIES, offset};
-use crate::slots::compare_exchange;
-use crate::{account, sockets};
+use crate::{account, devices, sockets};
 
 /// `SKBFL_ZEROCOPY_ENABLE` (include/linux/skbuff.h, v6.1).
 const ZEROCOPY: u8 = 1;
@@ -173,17 +172,5 @@ fn place_of(device: u64) -> u64 {
     if number(device + offset!(device_parent)) == 0 {
         return NET_VIRTUAL as u64;
     }
-    for place in 0..NET_OTHER {
-        let Some(known) = NET_DEVICES.get_ptr_mut(place as u32) else { break };
-        // SAFETY: a live element of the map; its name is written once, by whoever takes the place.
-        let known = unsafe { &mut *known };
-        if known.device == device {
-            return place as u64;
-        }
-        if known.device == 0 && compare_exchange(&mut known.device, 0, device) == 0 {
-            known.name = kernel::read::<[u8; 16]>(device + offset!(device_name)).unwrap_or([0; 16]);
-            return place as u64;
-        }
-    }
-    NET_OTHER as u64
+    devices::place_of(&NET_DEVICES, device, device + offset!(device_name)) as u64
 }

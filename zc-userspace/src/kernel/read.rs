@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use zc_common::record::{
-    CELL_FREE, CELLS, Cell, Disk, Fallback, FaultState, Identity, NetDevice, SharedKey, THREAD_CELLS, ThreadCells,
-    ThreadHead, ThreadLedger, Usage,
+    CELL_FREE, CELLS, Cell, Device, Fallback, FaultState, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead,
+    ThreadLedger, Usage,
 };
 
 use super::bpf::{self, Batch};
@@ -208,19 +208,12 @@ fn take<T: Copy>(bytes: &mut &[u8]) -> io::Result<T> {
     Ok(unsafe { record.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// The disks' names, up to the first place that none has taken.
-pub(super) fn disk_names(disks: impl Iterator<Item = Disk>) -> Vec<String> {
-    let taken = disks.take_while(|disk| disk.device != 0);
-    // What lies behind the NUL is whatever was there.
-    let name = |disk: Disk| CStr::from_bytes_until_nul(&disk.name).map(|name| name.to_string_lossy().into_owned());
-    taken.map(|disk| name(disk).unwrap_or_default()).collect()
-}
-
-/// The network devices' names, up to the first place that none has taken.
-pub(super) fn device_names(devices: impl Iterator<Item = NetDevice>) -> Vec<String> {
+/// The names of devices, up to the first place that none has taken.
+pub(super) fn device_names(devices: impl Iterator<Item = Device>) -> Vec<String> {
     let taken = devices.take_while(|device| device.device != 0);
+    // What lies behind the NUL is whatever was there.
     let name =
-        |device: NetDevice| CStr::from_bytes_until_nul(&device.name).map(|name| name.to_string_lossy().into_owned());
+        |device: Device| CStr::from_bytes_until_nul(&device.name).map(|name| name.to_string_lossy().into_owned());
     taken.map(|device| name(device).unwrap_or_default()).collect()
 }
 
@@ -253,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_disks_name_ends_at_the_first_nul() {
+    fn a_devices_name_ends_at_the_first_nul() {
         // virtio-blk writes names from the buffer's end and moves them: the last letter stays behind.
         let mut name = [0; 32];
         name[..3].copy_from_slice(b"vda");
         name[31] = b'a';
-        let disk = |device, name| Disk { device, name };
-        assert_eq!(disk_names([disk(1, name), disk(0, [1; 32]), disk(1, name)].into_iter()), ["vda"]);
+        let disk = |device, name| Device { device, name };
+        assert_eq!(device_names([disk(1, name), disk(0, [1; 32]), disk(1, name)].into_iter()), ["vda"]);
     }
 
     #[test]

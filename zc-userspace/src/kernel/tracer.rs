@@ -11,14 +11,14 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED, table};
 use zc_common::path::Row;
-use zc_common::record::{Cell, Disk, Fallback, NetDevice, SharedKey};
+use zc_common::record::{Cell, Device, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
 use super::object::Blanks;
 use super::offsets::MissingField;
 use super::probes::{Family, NET, OPTIONAL, ProbeStatus};
-use super::read::{self, HandedOut, ProbeRuns, Reading};
+use super::read::{self, Devices, HandedOut, ProbeRuns, Reading};
 use super::{bpf, calls, object, offsets};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -229,10 +229,7 @@ impl Tracer {
         let cpus: PerCpuArray<_, PlainFallback> = self.map("FALLBACK")?;
         let cpus: PerCpuValues<_> = cpus.get(&0, 0).map_err(std::io::Error::other)?;
         reading.fallback = read::sum_fallback(cpus.iter().map(|cpu| &cpu.0));
-        let disks: Array<_, PlainDisk> = self.map("DISK_NAMES")?;
-        reading.devices.disks = read::disk_names(disks.iter().filter_map(Result::ok).map(|disk| disk.0));
-        let network: Array<_, PlainNetDevice> = self.map("NET_DEVICES")?;
-        reading.devices.network = read::device_names(network.iter().filter_map(Result::ok).map(|device| device.0));
+        reading.devices = Devices { disks: self.devices("DISK_NAMES")?, network: self.devices("NET_DEVICES")? };
         reading.runs = self.runs();
         Ok(reading)
     }
@@ -265,6 +262,12 @@ impl Tracer {
         #[cfg(feature = "debug-log")]
         (self.print_log)();
         self.events.drain()
+    }
+
+    /// Names of the devices in a map of them.
+    fn devices(&self, name: &str) -> std::io::Result<Vec<String>> {
+        let devices: Array<_, PlainDevice> = self.map(name)?;
+        Ok(read::device_names(devices.iter().filter_map(Result::ok).map(|device| device.0)))
     }
 
     fn fd(&self, name: &str) -> std::io::Result<&MapData> {
@@ -324,15 +327,9 @@ unsafe impl aya::Pod for PlainFallback {}
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct PlainDisk(Disk);
+struct PlainDevice(Device);
 // SAFETY: plain integers without padding.
-unsafe impl aya::Pod for PlainDisk {}
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PlainNetDevice(NetDevice);
-// SAFETY: plain integers without padding.
-unsafe impl aya::Pod for PlainNetDevice {}
+unsafe impl aya::Pod for PlainDevice {}
 
 pub(super) fn load_object(blanks: &Blanks<'_>, rows: &[Row], log: VerifierLogLevel) -> Result<Ebpf, LoadError> {
     let mut bytes = object::bytes().map_err(|(path, error)| LoadError::Object { path, error })?;
