@@ -146,6 +146,9 @@ fn step(catalogue: &Catalogue, then: &Snapshot, now: &Snapshot, at: u64, length:
     let (mut host, mut groups, mut processes) = (Counters::default(), Vec::new(), Vec::new());
     for (name, counters) in &now.groups {
         let delta = then.groups.get(name).map_or_else(|| counters.clone(), |before| counters.since(before));
+        if delta.is_zero() {
+            continue;
+        }
         host.add(&delta);
         groups.push((name.clone(), did(&delta)));
     }

@@ -134,14 +134,15 @@ fn groups(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
             path_operations.with_label_values(&labels).inc_by(path.operations);
         }
         let directions = profile.copied_bytes;
-        for (direction, bytes) in
-            [("to_user", directions.to_user), ("from_user", directions.from_user), ("in_kernel", directions.in_kernel)]
-        {
-            let seen = profile.observed_copies(direction);
-            copied.with_label_values(&[group, direction, basis_name(Basis::Modelled)]).inc_by(bytes - seen);
-            if direction == "in_kernel" {
-                copied.with_label_values(&[group, direction, basis_name(Basis::Observed)]).inc_by(seen);
-            }
+        // What probes see copied is copied in the kernel.
+        let seen = profile.observed_copies();
+        for (direction, basis, bytes) in [
+            ("to_user", Basis::Modelled, directions.to_user),
+            ("from_user", Basis::Modelled, directions.from_user),
+            ("in_kernel", Basis::Modelled, directions.in_kernel - seen),
+            ("in_kernel", Basis::Observed, seen),
+        ] {
+            copied.with_label_values(&[group, direction, basis_name(basis)]).inc_by(bytes);
         }
         if let (Some(seconds), Some(cost)) = (&copy_seconds, profile.copy_cost) {
             seconds.with_label_values(&[group]).inc_by(cost.cpu_seconds);

@@ -9,8 +9,9 @@ use zc_common::config::Config;
 use zc_common::record::Audit as Record;
 
 use super::btf::Btf;
+use super::load::{chain, load_object};
 use super::object::Blanks;
-use super::tracer::{LoadError, chain, load_object};
+use super::tracer::LoadError;
 use aya::VerifierLogLevel;
 
 /// A routine and the program that reads its registers.

@@ -5,6 +5,7 @@ mod bpf;
 mod btf;
 mod calls;
 mod events;
+mod load;
 mod object;
 mod offsets;
 mod probes;
@@ -13,6 +14,7 @@ mod tracer;
 
 pub use audit::{Audit, AuditError, Audited, Kind, Watch};
 pub use events::{Lifecycle, LifecycleKind};
+pub use load::EmptyProbe;
 pub use probes::{BLOCK, FAULTS, IO_URING, MAPPING, NET, ProbeStatus, SCHED, is_optional, kernel_release};
 pub use read::{Devices, FallbackReading, ProbeRuns, Reading, ThreadReading};
-pub use tracer::{EmptyProbe, Ledgers, LoadError, Options, Tracer};
+pub use tracer::{Ledgers, LoadError, Options, Tracer};

@@ -56,12 +56,6 @@ impl PathTotals {
         self.moved_by(|mover| mover == Mover::Cpu(direction))
     }
 
-    /// Bytes that a probe saw the CPU copy, of one direction.
-    #[must_use]
-    pub fn observed_in(&self, direction: Direction) -> u64 {
-        self.observed.iter().filter(|(hop, _)| hop.mover == Mover::Cpu(direction)).map(|(_, bytes)| bytes).sum()
-    }
-
     /// Bytes that the CPU enciphered on their way.
     #[must_use]
     pub fn enciphered(&self) -> u64 {
@@ -213,7 +207,7 @@ mod tests {
         counters.add_cell(LINEARIZED + u16::from(cell), Cell { operations: 0, bytes: 7 });
         let path = &catalogue.paths(&counters)[&id];
         assert_eq!((path.operations, path.bytes, path.referenced(), path.copied()), (1, 100, 100, 67));
-        assert_eq!(path.observed_in(Direction::InKernel), 67);
+        assert_eq!((path.hops.len(), path.observed.values().sum::<u64>()), (1, 67));
     }
 
     #[test]

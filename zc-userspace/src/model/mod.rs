@@ -7,6 +7,6 @@ mod verify;
 pub use hops::{Catalogue, PathTotals};
 pub use profile::{
     Basis, ContextSwitches, CopiedBytes, CopyCost, DirectIo, DmaBytes, HopBytes, Lost, MmapAsked, ModeSwitches,
-    PageCacheBytes, PageFaults, PassThrough, PathProfile, ProcessInfo, Profile, profile,
+    NetworkBytes, PageCacheBytes, PageFaults, PassThrough, PathProfile, ProcessInfo, Profile, profile,
 };
 pub use verify::{Claim, Verdict, Verification};

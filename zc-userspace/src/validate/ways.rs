@@ -255,7 +255,7 @@ fn await_bytes(arrived: &AtomicU64, wanted: u64) -> Result<()> {
 }
 
 fn judged((way, line, cold): (Way, Option<Line>, bool), went: Went, profile: &Profile) -> WayRow {
-    let observed_bytes = profile.observed_copies("in_kernel");
+    let observed_bytes = profile.observed_copies();
     // What is sent again is copied again.
     let again = profile.network.retransmitted_bytes.unwrap_or(0).min(observed_bytes);
     let copied_bytes = profile.copied_bytes.total() - again;

@@ -78,10 +78,17 @@ struct Line {
     parts: usize,
     excess: usize,
     spare: Memory,
-    /// What a stream is fed from, if not from `spare`.
-    feed: Option<File>,
-    /// Whether a stream is fed what the next operation is to take, and no more.
-    one_by_one: bool,
+    feed: Feed,
+}
+
+/// What a stream that is a source is fed.
+enum Feed {
+    /// As much as `spare` holds.
+    Spare,
+    /// What the next operation is to take, and no more.
+    OneByOne,
+    /// Pages of a file that nobody else has.
+    Pages(File),
 }
 
 /// Two connected descriptors: the one that the operations use, and its peer.
@@ -112,7 +119,7 @@ impl Channel {
     pub(super) fn stream_of_pages(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
         let mut channel = Self::stream(pair, shape)?;
         if let Some(line) = &mut channel.line {
-            line.feed = Some(File::open("/dev/urandom")?);
+            line.feed = Feed::Pages(File::open("/dev/urandom")?);
         }
         Ok(channel)
     }
@@ -121,7 +128,7 @@ impl Channel {
     pub(super) fn stream_of_chunks(pair: Pair, shape: &Shape) -> anyhow::Result<Self> {
         let mut channel = Self::stream(pair, shape)?;
         if let Some(line) = &mut channel.line {
-            line.one_by_one = true;
+            line.feed = Feed::OneByOne;
         }
         Ok(channel)
     }
@@ -137,16 +144,8 @@ impl Channel {
             fcntl(end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         }
         let spare = Memory::user(shape.feed())?;
-        let line = Line {
-            peer,
-            waiting: 0,
-            datagrams,
-            parts: shape.parts,
-            excess: shape.excess,
-            spare,
-            feed: None,
-            one_by_one: false,
-        };
+        let line =
+            Line { peer, waiting: 0, datagrams, parts: shape.parts, excess: shape.excess, spare, feed: Feed::Spare };
         Ok(Self { fd, at: 0, span: None, direct: false, line: Some(line) })
     }
 
@@ -248,9 +247,9 @@ impl Line {
     /// The feeder of a path's source: always a plain write from anonymous memory.
     fn feed_stream(&mut self, len: usize) -> nix::Result<()> {
         let fed = match &self.feed {
-            Some(feed) => sendfile(&self.peer, feed, None, PAGES),
-            None if self.one_by_one => unistd::write(&self.peer, self.spare.bytes(len)?),
-            None => unistd::write(&self.peer, self.spare.all()?),
+            Feed::Pages(file) => sendfile(&self.peer, file, None, PAGES),
+            Feed::OneByOne => unistd::write(&self.peer, self.spare.bytes(len)?),
+            Feed::Spare => unistd::write(&self.peer, self.spare.all()?),
         };
         match fed {
             Ok(n) => self.waiting += n as u64,
