@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use common::Scratch;
 use zc_common::path::{Condition, PathId};
-use zc_common::record::{CELL_SIGBUS, Cell};
+use zc_common::record::{CELL_CACHE_FILLS, CELL_SIGBUS, Cell};
 use zc_tests::stage::{Helper, Report, agent};
 use zcprof::ledger::Counters;
 
@@ -137,9 +137,11 @@ fn cold_and_warm_files_are_mapped_alike() -> Result<()> {
             let failed = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
             ensure!(failed == 0, "posix_fadvise: {failed}");
         }
-        let (counted, report) = between_stops(&["map_by_threads", &scratch.at("file"), "1"])?;
+        let how = if cold { "cold" } else { "warm" };
+        let (counted, report) = between_stops(&["map_by_threads", &scratch.at("file"), "1", how])?;
         let (done, bytes) = (report.number("bytes")?, of(&counted, "mmap:file:mapping")?.1);
-        assert!((done..=done + 64 * PAGE).contains(&bytes), "cold {cold}: {bytes} bytes mapped, of {done}");
+        assert!((done..=done + 64 * PAGE).contains(&bytes), "{how}: {bytes} bytes mapped, of {done}");
+        assert_eq!(counted.get(CELL_CACHE_FILLS).bytes >= done, cold, "{how}: what came from the disk");
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ pub(super) fn fleet() -> String {
                     stat(
                         "none",
                         "Copies per byte",
-                        "Bytes that the CPUs copied for each byte delivered, modelled from the copy paths. 0: nothing is copied.",
+                        "Bytes that the CPUs copied for each byte delivered. 0: nothing is copied.",
                         "job:zcprof_copies_per_byte:ratio_rate5m",
                     ),
                     stat("Bps", "Copied", "Bytes per second that the CPUs copied.", "job:zcprof_copied_bytes:rate5m"),
@@ -109,8 +109,8 @@ pub(super) fn fleet() -> String {
                     ),
                     lines(
                         "Bps",
-                        "Disk DMA",
-                        "Bytes per second that disks moved, by direction.",
+                        "Device DMA",
+                        "Bytes per second that disks read and wrote and network devices transmitted, by direction.",
                         "job_direction:zcprof_dma_bytes:rate5m",
                         "{{direction}}",
                     ),
@@ -292,7 +292,7 @@ fn by_mechanism(mechanism: Mechanism) -> Option<Panel> {
 fn behind(labels: &str) -> Vec<Panel> {
     let by = |label: &str, metric: &str| format!("sum by ({label}) ({})", rate(metric, labels));
     vec![
-        Panel::new(Kind::Lines, "Bps", "Disk DMA", "Bytes per second that disks moved on behalf of these processes, by device and direction.")
+        Panel::new(Kind::Lines, "Bps", "Device DMA", "Bytes per second that disks read and wrote and physical network devices transmitted on behalf of these processes, by device and direction.")
             .query(by("device, direction", "zcprof_dma_bytes_total"), "{{device}} {{direction}}"),
         Panel::new(Kind::Lines, "Bps", "Page cache", "Bytes got from files through the page cache (requested), read into it from disk (missed), and the part that read-ahead asked for.")
             .query(by("kind", "zcprof_page_cache_bytes_total"), "{{kind}}"),
@@ -302,7 +302,7 @@ fn behind(labels: &str) -> Vec<Panel> {
             .query(by("kind", "zcprof_context_switches_total"), "{{kind}}"),
         Panel::new(Kind::Stack, "ops", "Page faults", "Minor ones, and major ones that wait for I/O.")
             .query(by("kind", "zcprof_page_faults_total"), "{{kind}}"),
-        Panel::new(Kind::Lines, "Bps", "mmap of files", "Bytes per second that mmap calls asked to map; what was touched of them is not told.")
+        Panel::new(Kind::Lines, "Bps", "mmap of files", "Bytes per second that mmap calls asked to map; what faults then mapped is among the copy paths, as mmap.")
             .query(format!("sum({})", rate("zcprof_mmap_requested_bytes_total", labels)), "asked for"),
     ]
 }
@@ -345,8 +345,13 @@ fn itself() -> Vec<Panel> {
             format!("histogram_quantile(0.99, sum by (le) ({}))", of("zcprof_snapshot_duration_seconds_bucket")),
             "99 %",
         ),
-        Panel::new(Kind::Lines, "percentunit", "CPU of the daemon", "In user space; the probes' own time shows below.")
-            .query(of("process_cpu_seconds_total"), "{{instance}}"),
+        Panel::new(
+            Kind::Lines,
+            "percentunit",
+            "CPU of the daemon",
+            "In user space and in the kernel; the probes' own time shows below.",
+        )
+        .query(of("process_cpu_seconds_total"), "{{instance}}"),
         Panel::new(Kind::Lines, "bytes", "Memory of the daemon", "Resident.")
             .query(format!("process_resident_memory_bytes{{{HOST}}}"), "{{instance}}"),
         Panel::new(

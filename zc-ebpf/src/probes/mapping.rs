@@ -20,6 +20,7 @@ use super::faults;
 use crate::account;
 use crate::kernel::{Known, Task, number, read};
 use crate::maps::{self, CONTEXTS, FILE_PAGES, MAPPED, TABLE, offset};
+use crate::slots::exchange;
 
 // enum of the counters (include/linux/mm_types_task.h, v6.1 to v6.18).
 const FILE: i32 = 0;
@@ -38,7 +39,7 @@ const RECENT: u64 = 2048;
 #[derive(Clone, Copy)]
 pub struct FilePages {
     /// The sum.
-    pub sum: i64,
+    pub sum: u64,
     /// What is still with each CPU.
     pub local: [i32; CPUS],
 }
@@ -157,7 +158,7 @@ fn change(mm: u64) -> i64 {
     let Some(local) = read::<i32>(local) else { return 0 };
     let sum = number(mm + offset!(mm_file_pages)) as i64;
     let Some(known) = known(number(mm + offset!(mm_context)), sum) else { return 0 };
-    // SAFETY: a live element of the map; only this CPU changes its own word.
+    // SAFETY: a live element of the map; only this CPU changes its own word, and the sum is exchanged.
     let known = unsafe { &mut *known };
     let before = core::mem::replace(&mut known.local[cpu & (CPUS - 1)], local);
     if before == UNKNOWN {
@@ -166,7 +167,7 @@ fn change(mm: u64) -> i64 {
     let mut change = i64::from(local) - i64::from(before);
     if local == 0 {
         // It may have been added to the sum.
-        change += sum - core::mem::replace(&mut known.sum, sum);
+        change += sum - exchange(&mut known.sum, sum as u64) as i64;
     }
     change
 }
@@ -186,7 +187,7 @@ fn known(context: u64, sum: i64) -> Option<*mut FilePages> {
     let known = FILE_PAGES.get_ptr_mut(&context)?;
     if !is_new {
         // SAFETY: a live element of the map.
-        unsafe { (*known).sum = sum };
+        unsafe { (*known).sum = sum as u64 };
     }
     Some(known)
 }

@@ -55,7 +55,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "T", value_parser = parse::endpoint)]
     pub sink: Option<Endpoint>,
     /// … go at least this share of the bytes, from 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = parse::share)]
+    #[arg(long, value_name = "SHARE", default_value_t = Claim::MIN_SHARE, value_parser = parse::share)]
     pub min_share: f64,
     /// Report as JSON, to standard output.
     #[arg(long)]

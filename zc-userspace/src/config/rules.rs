@@ -10,9 +10,6 @@ use crate::export::source::MAX_WINDOW;
 use crate::ledger::Selector;
 use crate::model::Claim;
 
-/// The share that must be reached unless told otherwise.
-const DEFAULT_MIN_SHARE: f64 = 0.95;
-
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -45,7 +42,7 @@ impl TryFrom<Written> for Checked {
             None => Ok(None),
             Some(name) => Endpoint::parse(name).map(Some).ok_or_else(|| wrong(one_of(name, Endpoint::ALL))),
         };
-        let min_share = written.min_share.unwrap_or(DEFAULT_MIN_SHARE);
+        let min_share = written.min_share.unwrap_or(Claim::MIN_SHARE);
         if !(0.0..=1.0).contains(&min_share) {
             return Err(wrong(format!("min-share: {min_share} is no share; give 0 to 1")));
         }

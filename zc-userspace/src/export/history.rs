@@ -3,21 +3,23 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use zc_common::hop::{Direction, Hop, Mover, Place};
+use zc_common::record::{DISK_WRITE, NET_VIRTUAL};
 
 use crate::ledger::{Counters, ProcessKey, Snapshot};
-use crate::model::{Basis, Catalogue, Profile, profile};
+use crate::model::{Basis, Catalogue};
 
 /// How long a step is.
 pub const STEP: Duration = Duration::from_secs(2);
 /// How far it reaches back.
 pub const REACH: Duration = Duration::from_secs(11 * 60);
-/// How many groups, and how many processes, are kept of each step. With the host some 65 times 10 hops of 64 bytes: 14 MiB
-/// in all if every step has that many busy ones, a fiftieth of it on most hosts.
+/// How many groups, and how many processes, are kept of each step: with the host 65 at most, each with as many hops as it
+/// had, of 16 bytes.
 const MOST: usize = 32;
 
 /// Bytes that went from one place to another in a step.
@@ -57,19 +59,33 @@ pub enum Whose {
     Process(ProcessKey),
 }
 
+/// A [`Flow`] as it is kept. Whichever way the CPU copied, it is [`COPIED`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moved {
+    hop: Hop,
+    basis: Basis,
+    bytes: u64,
+}
+
+const COPIED: Mover = Mover::Cpu(Direction::InKernel);
+
+type Flows = Box<[Moved]>;
+
 /// Those that moved most in a step, by key.
 #[derive(Debug)]
 struct Busiest<K> {
-    flows: BTreeMap<K, Vec<Flow>>,
+    flows: BTreeMap<K, Flows>,
     /// Whether there were no others.
     all: bool,
 }
 
 #[derive(Debug)]
 struct Kept {
+    /// When it ended, by a clock that nobody sets.
+    taken: Instant,
     at: u64,
     seconds: f64,
-    host: Vec<Flow>,
+    host: Flows,
     groups: Busiest<String>,
     processes: Busiest<ProcessKey>,
 }
@@ -85,38 +101,45 @@ struct State {
 pub struct History(Mutex<State>);
 
 impl History {
-    /// Ends a step with this snapshot, if one is due.
+    /// Ends a step with this snapshot, if one is due. For one caller at a time.
     pub fn keep(&self, catalogue: &Catalogue, now: &Arc<Snapshot>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = state.last.clone() else {
-            state.last = Some(Arc::clone(now));
-            return;
-        };
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(now.taken.elapsed());
+        self.keep_at(catalogue, now, u64::try_from(at.as_millis()).unwrap_or_default());
+    }
+
+    fn keep_at(&self, catalogue: &Catalogue, now: &Arc<Snapshot>, at: u64) {
+        let last = Arc::clone(self.state().last.get_or_insert_with(|| Arc::clone(now)));
         let length = now.taken.saturating_duration_since(last.taken);
         // Snapshots come at their own pace, a second apart.
         if length < STEP - Duration::from_millis(300) {
             return;
         }
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() - now.taken.elapsed();
-        let at = u64::try_from(at.as_millis()).unwrap_or_default();
-        state.steps.push_back(step(catalogue, &last, now, at, length));
+        // Nobody who asks waits for this.
+        let mut step = step(catalogue, &last, now, at, length);
+        let mut state = self.state();
+        // The clock may have been set back: who asks for what came after the last step is to get this one.
+        step.at = step.at.max(state.steps.back().map_or(0, |before| before.at + 1));
+        state.steps.push_back(step);
         state.last = Some(Arc::clone(now));
-        let oldest = at.saturating_sub(u64::try_from(REACH.as_millis()).unwrap_or(u64::MAX));
-        while state.steps.front().is_some_and(|step| step.at < oldest) {
+        while state.steps.front().is_some_and(|step| now.taken.saturating_duration_since(step.taken) > REACH) {
             state.steps.pop_front();
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The steps that ended after `since` (milliseconds since 1970), oldest first.
     #[must_use]
     pub fn of(&self, whose: &Whose, since: u64) -> Vec<Point> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let steps = state.steps.iter().filter(|step| step.at > since);
         let point = |step: &Kept| Point {
             at: step.at,
             seconds: step.seconds,
             flows: match whose {
-                Whose::Host => Some(step.host.clone()),
+                Whose::Host => Some(told(&step.host)),
                 Whose::Group(name) => step.groups.of(name),
                 Whose::Process(key) => step.processes.of(key),
             },
@@ -126,7 +149,7 @@ impl History {
 }
 
 impl<K: Ord> Busiest<K> {
-    fn among(mut all: Vec<(K, Vec<Flow>)>) -> Self {
+    fn among(mut all: Vec<(K, Flows)>) -> Self {
         let count = all.len();
         all.sort_by_key(|(_, flows)| Reverse(flows.iter().map(|flow| flow.bytes).sum::<u64>()));
         all.truncate(MOST);
@@ -137,20 +160,21 @@ impl<K: Ord> Busiest<K> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.flows.get(key).cloned().or_else(|| self.all.then(Vec::new))
+        self.flows.get(key).map(|flows| told(flows)).or_else(|| self.all.then(Vec::new))
     }
 }
 
 fn step(catalogue: &Catalogue, then: &Snapshot, now: &Snapshot, at: u64, length: Duration) -> Kept {
-    let did = |counters: &Counters| flows(&profile(catalogue, Vec::new(), counters, None, 0));
-    let (mut host, mut groups, mut processes) = (Counters::default(), Vec::new(), Vec::new());
+    let did = |counters: &Counters| flows(catalogue, counters);
+    // What could be told to be nobody's is the host's all the same.
+    let mut host = now.unattributed().since(&then.unattributed());
+    let (mut groups, mut processes) = (Vec::new(), Vec::new());
     for (name, counters) in &now.groups {
         let delta = then.groups.get(name).map_or_else(|| counters.clone(), |before| counters.since(before));
-        if delta.is_zero() {
-            continue;
+        if !delta.is_zero() {
+            host.add(&delta);
+            groups.push((name.clone(), did(&delta)));
         }
-        host.add(&delta);
-        groups.push((name.clone(), did(&delta)));
     }
     for process in &now.processes {
         let before = then.by_key(process.key);
@@ -164,6 +188,7 @@ fn step(catalogue: &Catalogue, then: &Snapshot, now: &Snapshot, at: u64, length:
     groups.retain(|(_, flows)| !flows.is_empty());
     processes.retain(|(_, flows)| !flows.is_empty());
     Kept {
+        taken: now.taken,
         at,
         seconds: length.as_secs_f64(),
         host: did(&host),
@@ -172,45 +197,42 @@ fn step(catalogue: &Catalogue, then: &Snapshot, now: &Snapshot, at: u64, length:
     }
 }
 
-const PLACES: [&str; 8] = ["disk", "page_cache", "user", "pipe", "socket_buffer", "nic", "peer", "kernel"];
-const MOVERS: [&str; 4] = ["cpu", "dma", "reference", "cipher"];
-
-/// A profile's bytes by hop: those of its paths, and what disks and network devices moved behind the page cache and the
-/// sockets.
-fn flows(profile: &Profile) -> Vec<Flow> {
-    let known = |names: &[&'static str], name: &str| names.iter().find(|one| **one == name).copied();
-    let mut sums: BTreeMap<(&str, &str, &str, Basis), u64> = BTreeMap::new();
-    for hop in profile.paths.iter().flat_map(|path| &path.hops) {
-        if let (Some(from), Some(to), Some(mover)) =
-            (known(&PLACES, &hop.from), known(&PLACES, &hop.to), known(&MOVERS, &hop.mover))
-        {
-            *sums.entry((from, to, mover, hop.basis)).or_default() += hop.bytes;
-        }
+/// Bytes by hop: those of paths, and what disks and network devices moved behind the page cache and the sockets.
+fn flows(catalogue: &Catalogue, counters: &Counters) -> Flows {
+    let mut sums: BTreeMap<(Hop, Basis), u64> = BTreeMap::new();
+    let mut add = |hop: Hop, basis, bytes| {
+        let mover = if matches!(hop.mover, Mover::Cpu(_)) { COPIED } else { hop.mover };
+        *sums.entry((Hop { mover, ..hop }, basis)).or_default() += bytes;
+    };
+    for totals in catalogue.paths(counters).values() {
+        totals.hops.iter().for_each(|(hop, bytes)| add(*hop, Basis::Modelled, *bytes));
+        totals.observed.iter().for_each(|(hop, bytes)| add(*hop, Basis::Observed, *bytes));
     }
-    let dma = &profile.dma_bytes;
     // What goes past the page cache is in its path's hops.
-    let cached = |all: Option<u64>, direct: Option<u64>| all.map(|all| all.saturating_sub(direct.unwrap_or(0)));
-    for (from, to, bytes) in [
-        ("disk", "page_cache", cached(dma.disk_read, dma.disk_read_direct)),
-        ("page_cache", "disk", cached(dma.disk_write, dma.disk_write_direct)),
-        ("socket_buffer", "nic", dma.nic_transmit),
-        ("nic", "socket_buffer", dma.nic_receive),
-    ] {
-        // Where paths have hops to and from the network device, these are the same bytes.
-        let twice = [from, to].contains(&"nic") && sums.keys().any(|key| (key.0, key.1) == (from, to));
-        if !twice {
-            *sums.entry((from, to, "dma", Basis::Observed)).or_default() += bytes.unwrap_or(0);
-        }
-    }
-    let flow = |((from, to, mover, basis), bytes)| Flow { from, to, mover, bytes, basis };
-    sums.into_iter().filter(|(_, bytes)| *bytes > 0).map(flow).collect()
+    let (read, write) = (counters.disk(|kind| kind == 0), counters.disk(|kind| kind == DISK_WRITE));
+    add(Hop::dma(Place::Disk, Place::PageCache), Basis::Observed, read);
+    add(Hop::dma(Place::PageCache, Place::Disk), Basis::Observed, write);
+    let (sent, _) = counters.transmitted(|place| place != NET_VIRTUAL);
+    add(Hop::dma(Place::SocketBuffer, Place::Nic), Basis::Observed, sent);
+    let moved = sums.into_iter().filter(|(_, bytes)| *bytes > 0);
+    moved.map(|((hop, basis), bytes)| Moved { hop, basis, bytes }).collect()
+}
+
+fn told(flows: &[Moved]) -> Vec<Flow> {
+    let flow = |Moved { hop, basis, bytes }: &Moved| Flow {
+        from: hop.from.name(),
+        to: hop.to.name(),
+        mover: hop.mover.name(),
+        bytes: *bytes,
+        basis: *basis,
+    };
+    flows.iter().map(flow).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use zc_common::path::{PathId, ROWS};
+    use zc_common::record::{Cell, DISK_DIRECT, FIRST_DISK_CELL, FIRST_NET_CELL};
 
     use super::super::testing::{counters, snapshot};
     use super::*;
@@ -265,8 +287,8 @@ mod tests {
     #[test]
     fn of_more_than_are_kept_the_least_are_said_to_be_unknown() {
         let busy = (0..40_u64).map(|number| {
-            let flow = Flow { from: "pipe", to: "user", mover: "cpu", bytes: number + 1, basis: Basis::Modelled };
-            (number, vec![flow])
+            let hop = Hop { from: Place::Pipe, to: Place::User, mover: COPIED };
+            (number, Box::from([Moved { hop, basis: Basis::Modelled, bytes: number + 1 }]))
         });
         let busiest = Busiest::among(busy.collect());
         assert_eq!((busiest.of(&39).unwrap().len(), busiest.of(&7), busiest.of(&99)), (1, None, None));
@@ -274,29 +296,47 @@ mod tests {
 
     #[test]
     fn what_a_device_moved_is_counted_once() {
-        let mut profile = profile(&Catalogue::default(), Vec::new(), &counters(&[("write:user:tcp", 100)]), None, 0);
-        profile.dma_bytes.nic_transmit = Some(120);
-        profile.dma_bytes.disk_read = Some(50);
-        profile.dma_bytes.disk_read_direct = Some(20);
-        let dma = |profile: &Profile| -> Vec<_> {
-            let all = flows(profile).into_iter().filter(|flow| flow.mover == "dma");
-            all.map(|flow| (flow.from, flow.to, flow.bytes)).collect()
-        };
-        assert_eq!(dma(&profile), [("disk", "page_cache", 30), ("socket_buffer", "nic", 120)]);
-        let mut hop = profile.paths[0].hops[0].clone();
-        (hop.from, hop.to) = ("socket_buffer".to_owned(), "nic".to_owned());
-        (hop.mover, hop.bytes) = ("dma".to_owned(), 110);
-        profile.paths[0].hops.push(hop);
-        assert_eq!(dma(&profile), [("disk", "page_cache", 30), ("socket_buffer", "nic", 110)]);
+        let mut moved = counters(&[("write:user:tcp", 100), ("read:disk:user", 20)]);
+        for (kind, bytes) in [(0, 30), (DISK_DIRECT, 20), (DISK_WRITE, 7)] {
+            moved.add_cell(FIRST_DISK_CELL + kind, Cell { operations: 1, bytes });
+        }
+        moved.add_cell(FIRST_NET_CELL, Cell { operations: 0, bytes: 120 });
+        moved.add_cell(FIRST_NET_CELL + NET_VIRTUAL as u16, Cell { operations: 0, bytes: 500 });
+        let all = told(&flows(&Catalogue::default(), &moved)).into_iter().filter(|flow| flow.mover == "dma");
+        let dma: Vec<_> = all.map(|flow| (flow.from, flow.to, flow.bytes)).collect();
+        let expected = [
+            ("disk", "page_cache", 30),
+            ("disk", "user", 20),
+            ("page_cache", "disk", 7),
+            ("socket_buffer", "nic", 120),
+        ];
+        assert_eq!(dma, expected);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_loses_no_step_and_keeps_none_for_ever() {
+        let (history, catalogue) = (History::default(), Catalogue::default());
+        let first = Snapshot { taken: Instant::now() - Duration::from_secs(2000), ..snapshot() };
+        let day = 86_400_000;
+        for second in 0..=1000 {
+            let at = if second < 500 { day + second * 1000 } else { second * 1000 };
+            history.keep_at(&catalogue, &Arc::new(later(&first, second)), at);
+        }
+        let points = history.of(&Whose::Host, 0);
+        assert!((329..=331).contains(&points.len()), "{}", points.len());
+        assert!(points.windows(2).all(|pair| pair[0].at < pair[1].at));
+        let before_the_last = points[points.len() - 2].at;
+        assert_eq!(history.of(&Whose::Host, before_the_last).len(), 1);
     }
 
     #[test]
     fn every_hop_of_the_catalogue_is_a_flow() {
         for row in ROWS.iter().filter(|row| row.inactive.is_none() && row.is_payload()) {
             let id: PathId = row.id();
-            let profile = profile(&Catalogue::default(), Vec::new(), &counters(&[(&id.to_string(), 100)]), None, 0);
-            let moved: u64 = profile.paths.iter().flat_map(|path| &path.hops).map(|hop| hop.bytes).sum();
-            assert_eq!(flows(&profile).iter().map(|flow| flow.bytes).sum::<u64>(), moved, "{id}");
+            let (catalogue, counters) = (Catalogue::default(), counters(&[(&id.to_string(), 100)]));
+            let hops = catalogue.paths(&counters).into_values().flat_map(|totals| [totals.hops, totals.observed]);
+            let moved: u64 = hops.flat_map(BTreeMap::into_values).sum();
+            assert_eq!(flows(&catalogue, &counters).iter().map(|flow| flow.bytes).sum::<u64>(), moved, "{id}");
         }
     }
 }

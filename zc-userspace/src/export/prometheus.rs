@@ -12,7 +12,7 @@ use ::prometheus::{
 use zc_common::path::PathId;
 
 use super::{About, VERSION};
-use crate::ledger::{Counters, Snapshot};
+use crate::ledger::Snapshot;
 use crate::model::{Basis, Profile, profile};
 
 /// The content type of [`render`]'s text.
@@ -172,18 +172,10 @@ fn copy_cost(families: &Families, about: &About) -> Result<Option<CounterVec>, E
     Ok(Some(families.add(CounterVec::new(seconds, &["group"])?)?))
 }
 
-fn fallback_counters(snapshot: &Snapshot) -> Counters {
-    let mut counters = Counters::with_calls(snapshot.fallback.system_calls);
-    for &(cell, more) in &snapshot.fallback.cells {
-        counters.add_cell(cell, more);
-    }
-    counters
-}
-
 /// What could be counted for no process is in no group: it has metrics of its own, so that nothing is hidden.
 fn fallback(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(), Error> {
     const PATH: [&str; 3] = ["mechanism", "source", "sink"];
-    let counters = fallback_counters(snapshot);
+    let counters = snapshot.unattributed();
     let bytes = families.counters(
         "zcprof_fallback_bytes_total",
         "Payload bytes that could be counted for no process, by copy path.",
@@ -248,7 +240,7 @@ fn itself(families: &Families, about: &About, snapshot: &Snapshot) -> Result<(),
     families.counter(
         "zcprof_operations_unclassified_total",
         "System calls whose descriptor or buffer could not be resolved, of all groups and of no process.",
-        of_groups.sum::<u64>() + fallback_counters(snapshot).unclassified().operations,
+        of_groups.sum::<u64>() + snapshot.unattributed().unclassified().operations,
     )
 }
 
@@ -277,6 +269,7 @@ mod tests {
 
     use super::super::testing::{about, counters, snapshot};
     use super::*;
+    use crate::ledger::Counters;
 
     fn text(snapshot: &Snapshot) -> String {
         let durations = Histogram::with_opts(::prometheus::HistogramOpts::new("zcprof_x_seconds", "x")).unwrap();

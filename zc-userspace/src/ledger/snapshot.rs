@@ -53,6 +53,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What could be counted for no process.
+    #[must_use]
+    pub fn unattributed(&self) -> Counters {
+        let mut counters = Counters::with_calls(self.fallback.system_calls);
+        for &(cell, more) in &self.fallback.cells {
+            counters.add_cell(cell, more);
+        }
+        counters
+    }
+
     /// The process with this pid: the one that lives, or else the one that exited last.
     #[must_use]
     pub fn by_pid(&self, pid: u32) -> Option<&Arc<Process>> {

@@ -19,6 +19,11 @@ pub struct Claim {
     pub min_share: f64,
 }
 
+impl Claim {
+    /// The share that must be reached unless told otherwise.
+    pub const MIN_SHARE: f64 = 0.95;
+}
+
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

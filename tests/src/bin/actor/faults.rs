@@ -84,7 +84,10 @@ fn map_by_threads(arguments: &[String]) -> anyhow::Result<()> {
         });
     };
     let map = || Memory::map(pages * PAGE, libc::PROT_READ, libc::MAP_SHARED, Some(file.as_fd()));
-    once(&map()?);
+    // Cold, only what a round itself needs is made ready.
+    if arguments.get(2).is_none_or(|how| how != "cold") {
+        once(&map()?);
+    }
     settle(None)?;
     let mut s = Script::default();
     s.begin()?;

@@ -123,7 +123,7 @@ pub(super) fn sort(rows: &mut [Row], by: Sort, reversed: bool) {
     });
 }
 
-/// 1234567 as `1.2M`, in units of 1000; an exact 0 as `0`.
+/// 1234567 as `1.2M`, in units of 1000; below 1000 whole numbers.
 pub(super) fn short(figure: f64) -> String {
     let mut rest = figure;
     for unit in ["", "k", "M", "G"] {

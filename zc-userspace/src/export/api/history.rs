@@ -21,7 +21,7 @@ use super::query::Params;
 pub(super) struct HistoryQuery {
     /// Only this process's (not its descendants'); not together with group.
     pid: Option<u32>,
-    /// Only this group's, as in the metrics; everybody's if both are left out.
+    /// Only this group's, as in the metrics; the host's if both are left out, with what could be told to be nobody's.
     group: Option<String>,
     /// Only steps that ended later than this, in milliseconds since 1970.
     since: u64,

@@ -17,9 +17,6 @@ use super::query::{Params, Pid, past, profile_of};
 use crate::ledger::Selector;
 use crate::model::{Claim, Verification};
 
-/// The share that must be reached unless told otherwise.
-const DEFAULT_MIN_SHARE: f64 = 0.95;
-
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
@@ -102,7 +99,7 @@ impl ClaimQuery {
             Some(name) => Endpoint::parse(name).map(Some).ok_or_else(|| unknown(what, name, &endpoints())),
             None => Ok(None),
         };
-        let min_share = self.min_share.unwrap_or(DEFAULT_MIN_SHARE);
+        let min_share = self.min_share.unwrap_or(Claim::MIN_SHARE);
         if !(0.0..=1.0).contains(&min_share) {
             return Err(Problem::bad_parameter(format!("min_share: {min_share} is no share; give 0 to 1")));
         }

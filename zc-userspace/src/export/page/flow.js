@@ -31,17 +31,21 @@ export function bytes(count) {
   }
 }
 
-function isUnseen(place, probes) {
-  return place === "nic" && !probes.some((probe) => probe.name === "net" && probe.attached);
+// What stands below a place's name where not all that happens there is seen.
+function unseenAt(place, probes) {
+  const attached = (name) => probes.some((probe) => probe.name === name && probe.attached);
+  if (place === "disk" && !attached("block")) return "cache not observed";
+  if (place !== "nic" || (attached("net") && attached("net_receive"))) return null;
+  return attached("net") ? "receiving not observed" : "not observed";
 }
 
 function drawPlace(place, probes) {
   const [x, y] = PLACES[place];
-  const unseen = isUnseen(place, probes);
+  const unseen = unseenAt(place, probes);
   const box = element("g", { class: unseen ? "place unseen" : "place" });
   box.append(element("rect", { x: x - HALF_WIDTH, y: y - HALF_HEIGHT, width: 2 * HALF_WIDTH, height: 2 * HALF_HEIGHT, rx: 6 }));
   box.append(element("text", { x, y: unseen ? y - 3 : y + 5 }, NAMES[place]));
-  if (unseen) box.append(element("text", { x, y: y + 16 }, "not observed"));
+  if (unseen) box.append(element("text", { x, y: y + 16 }, unseen));
   return box;
 }
 

@@ -157,6 +157,11 @@ for (const head of document.querySelectorAll("th[data-sort]")) {
     processes().catch(() => {});
   });
 }
-const chosen = decodeURIComponent(location.hash.slice(1));
+let chosen = "";
+try {
+  chosen = decodeURIComponent(location.hash.slice(1));
+} catch {
+  // Whoever wrote that address meant something else.
+}
 if (/^(pid|group)=./.test(chosen)) choose(chosen, visible(chosen));
 forever();

@@ -55,7 +55,7 @@ function fillRow(row, one, figures, choose) {
   for (const count of [one.bytes, one.copied_bytes, one.delivered_bytes]) cell(row, number.format(count), "number");
   cell(row, one.copies_per_byte === null ? "" : one.copies_per_byte.toFixed(2), "number");
   const last = figures.at(-1) ?? 0;
-  cell(row, "").append(plot(figures, `copied per second over the last minute, now ${bytes(last)}`));
+  cell(row, "").append(plot(figures, `copied per second lately, now ${bytes(last)}`));
 }
 
 export function fillProcesses(body, processes, choose) {
