@@ -211,6 +211,8 @@ pub struct Config {
     pub own_tgid: u64,
     /// 1 if network probes are attached, which must be told whose sockets are.
     pub net: u64,
+    /// 1 if pass-through is looked for.
+    pub pass_through: u64,
     /// Where threads count: [`LEDGERS_SLOTS`] or one of its kin.
     pub ledgers: u64,
     /// The architecture's `O_DIRECT`.

@@ -4,5 +4,6 @@
 
 pub mod config;
 pub mod hop;
+pub mod passed;
 pub mod path;
 pub mod record;

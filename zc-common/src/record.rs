@@ -3,6 +3,8 @@
 //! All are `repr(C)` without padding that matters, host-endian, and read by one agent from the kernel that it loaded
 //! its own object into; they are not a file format.
 
+use crate::passed;
+
 /// Cells that there are, the reserved ones included. In a thread's own ledger a cell's number is one byte: larger ones are in the shared
 /// ledger only. A power of two.
 pub const CELLS: usize = 1024;
@@ -168,6 +170,10 @@ pub struct ThreadCells {
     pub owners: [u8; THREAD_CELLS],
     /// The counters.
     pub cells: [Cell; THREAD_CELLS],
+    /// The same for pass-through: which of its cells (`passed::cell`) each of `passed` holds; 0 for a free one.
+    pub passed_owners: [u16; passed::THREAD_CELLS],
+    /// The counters.
+    pub passed: [Cell; passed::THREAD_CELLS],
 }
 
 /// What the kernel itself counts for each task, whether anybody traces it or not (getrusage(2) has it from there).
@@ -218,6 +224,8 @@ pub struct ThreadLedger {
     pub socket: u64,
     /// The cell that was counted on last.
     pub last_cell: u64,
+    /// The system call, by its number among the thread's, that pass-through was last counted for.
+    pub passed_at: u64,
     /// Its last fault.
     pub fault: FaultState,
     /// What the kernel had counted when the thread exited; unused before.
@@ -349,8 +357,8 @@ const _: () = {
     assert!(size_of::<Cell>() == 16);
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
-    assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 24 + 48 + 32 + 32 + 24 * VMA_SLOTS + 17 * THREAD_CELLS);
+    assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS + 18 * passed::THREAD_CELLS);
+    assert!(size_of::<ThreadLedger>() == 64 + 32 + 48 + 32 + 32 + 24 * VMA_SLOTS + size_of::<ThreadCells>());
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());

@@ -4,7 +4,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use zc_common::config::{LEDGERS_SHARED, LEDGERS_THREADS};
-use zc_common::record::{CELL_CALLS, CELL_FREE, Cell, Fallback, SharedKey, THREAD_CELLS, ThreadCells, ThreadLedger};
+use zc_common::passed;
+use zc_common::record::{
+    CELL_CALLS, CELL_FREE, CELLS, Cell, Fallback, SharedKey, THREAD_CELLS, ThreadCells, ThreadLedger,
+};
 
 use crate::kernel::Task;
 use crate::maps::{EXITED, FALLBACK, LAST_ID, SCRATCH, SHARED, THREADS, config};
@@ -78,6 +81,7 @@ pub extern "C" fn move_scratch() -> u64 {
         fallback.without_ledger += scratch.system_calls;
     }
     scratch.system_calls = 0;
+    scratch.passed_at = 0;
     // What it remembers is another process's.
     for vma in &mut scratch.vma {
         vma.end = 0;
@@ -88,6 +92,16 @@ pub extern "C" fn move_scratch() -> u64 {
             key.cell = u32::from(*owner);
             *owner = CELL_FREE;
             let cell = &mut scratch.counters.cells[i];
+            count_shared(&key, cell.operations, cell.bytes);
+            *cell = Cell { operations: 0, bytes: 0 };
+        }
+    }
+    for i in 0..passed::THREAD_CELLS {
+        let owner = &mut scratch.counters.passed_owners[i];
+        if *owner != 0 {
+            key.cell = u32::from(*owner);
+            *owner = 0;
+            let cell = &mut scratch.counters.passed[i];
             count_shared(&key, cell.operations, cell.bytes);
             *cell = Cell { operations: 0, bytes: 0 };
         }
@@ -214,7 +228,7 @@ pub fn count_fallback(cell: u32, operations: u64, bytes: u64) {
             fallback.system_calls += operations;
             return;
         }
-        let cell = &mut fallback.cells[cell as usize & (zc_common::record::CELLS - 1)];
+        let cell = &mut fallback.cells[cell as usize & (CELLS - 1)];
         cell.operations += operations;
         cell.bytes += bytes;
     }
@@ -274,11 +288,16 @@ extern "C" fn fold_into_fallback(ledger: *mut ThreadLedger) -> u64 {
     let Some(fallback) = fallback() else { return 0 };
     fallback.system_calls += ledger.system_calls;
     fallback.threads += 1;
-    let ThreadCells { owners, cells } = &ledger.counters;
+    let ThreadCells { owners, cells, passed_owners, passed } = &ledger.counters;
     for i in 0..THREAD_CELLS {
         let sum = &mut fallback.cells[owners[i] as usize];
         sum.operations += cells[i].operations;
         sum.bytes += cells[i].bytes;
+    }
+    for i in 0..passed::THREAD_CELLS {
+        let sum = &mut fallback.cells[passed_owners[i] as usize & (CELLS - 1)];
+        sum.operations += passed[i].operations;
+        sum.bytes += passed[i].bytes;
     }
     0
 }

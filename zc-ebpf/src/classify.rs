@@ -11,9 +11,9 @@ use zc_common::config::{CODE_PEEK, CODE_UNKNOWN, Call, SINK_ASKED, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
-use crate::kernel::{At, Known, read_user};
+use crate::kernel::{At, Known, Task, read_user};
 use crate::maps::{self, TABLE, config};
-use crate::{account, buffer, endpoint, sockets};
+use crate::{account, buffer, endpoint, passing, sockets};
 
 // include/linux/socket.h, v6.1.
 const MSG_PEEK: u64 = 2;
@@ -70,11 +70,11 @@ fn argument<const N: usize>(regs: Known) -> u64 {
 /// functions that take only numbers once, whoever calls them.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Operation(u64);
+pub struct Operation(pub u64);
 
 impl Operation {
     /// The buffer is the sink.
-    const INWARDS: u64 = 1 << 16;
+    pub const INWARDS: u64 = 1 << 16;
     /// The operation has been counted: it is, with its first bytes.
     const COUNTED: u64 = 1 << 17;
     /// 32-bit structures in user memory.
@@ -98,7 +98,7 @@ impl Operation {
     }
 
     #[inline(always)]
-    fn is(self, flag: u64) -> bool {
+    pub fn is(self, flag: u64) -> bool {
         self.0 & flag != 0
     }
 
@@ -120,7 +120,7 @@ impl Operation {
 
     /// Code of the endpoint that is not the buffer.
     #[inline(always)]
-    fn far(self) -> u8 {
+    pub fn far(self) -> u8 {
         (self.0 >> 8) as u8
     }
 }
@@ -291,7 +291,10 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         Operation::from_buffer(Mechanism::Write, far)
     };
     match buffer::remembered(ledger, buffer::sequence(task), address) {
-        Some(found) if bytes <= found.end - address => piece(ledger, operation, found.endpoint, bytes),
+        Some(found) if bytes <= found.end - address => {
+            piece(ledger, operation, found.endpoint, bytes);
+            passing::look(ledger, operation, address, bytes, task);
+        }
         _ => {
             count_buffer(ledger, operation.0, address, bytes);
         }
@@ -396,6 +399,7 @@ extern "C" fn count_buffer(ledger: *mut ThreadLedger, operation: u64, mut addres
     /// Mappings that one buffer may span; what lies behind is unclassified.
     const PIECES: usize = 32;
     let mut operation = Operation(operation);
+    passing::look(ledger, operation, address, bytes, Task::current().untrusted());
     for _ in 0..PIECES {
         let here = count_mapping(ledger, operation.0, address, bytes);
         if here >= bytes {

@@ -12,6 +12,7 @@ mod devices;
 mod endpoint;
 mod kernel;
 mod maps;
+mod passing;
 mod probes;
 mod slots;
 mod sockets;

@@ -14,6 +14,7 @@ use crate::classify::aio::AioKey;
 use crate::classify::note::Noted;
 use crate::classify::uring::{Multishot, MultishotKey};
 use crate::kernel::Task;
+use crate::passing::{self, Bucket};
 use crate::probes::mapping::{Contexts, FilePages, Mapped};
 
 /// Exited threads whose ledgers wait for the agent. Beyond this they go to the fallback.
@@ -129,6 +130,10 @@ pub static SOCKETS: LruHashMap<u64, SocketOwner, OWNED_SOCKETS> = LruHashMap::ne
 /// The sockets of packets with pages of their senders, by the packet's address.
 #[btf_map]
 pub static ZEROCOPIES: LruHashMap<u64, u64, ZEROCOPY_PACKETS> = LruHashMap::new();
+
+/// Where in user memory bytes have been read into.
+#[btf_map]
+pub static READ_RANGES: Array<Bucket, { passing::BUCKETS }> = Array::new();
 
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]

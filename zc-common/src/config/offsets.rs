@@ -170,6 +170,8 @@ pub struct Offsets {
     pub maple_arange_slot: u64,
     /// `mm_struct.context.ctx_id`.
     pub mm_context: u64,
+    /// What tells a memory map from others: the same, or `mm_struct.context.id` on aarch64.
+    pub mm_space: u64,
     /// `mm_struct.rss_stat[MM_FILEPAGES].count`.
     pub mm_file_pages: u64,
     /// `mm_struct.rss_stat[MM_FILEPAGES].counters`.

@@ -28,7 +28,7 @@ use crate::account::{self, COUNT};
 use crate::kernel::{Task, number};
 use crate::maps::{REQUESTS, THREADS, config, offset};
 use crate::probes::identity;
-use crate::{buffer, endpoint, slots, sockets};
+use crate::{buffer, endpoint, passing, slots, sockets};
 
 /// Counts for the task that submitted a request: in the running thread's ledger if it is of the same process.
 #[derive(Clone, Copy)]
@@ -138,7 +138,10 @@ pub fn complete(address: u64) {
     // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
     let ledger = slots::located(thread);
     match buffer::remembered(ledger, buffer::sequence(task.untrusted()), buffer) {
-        Some(found) if bytes <= found.end - buffer => piece(ledger, operation, found.endpoint, bytes),
+        Some(found) if bytes <= found.end - buffer => {
+            piece(ledger, operation, found.endpoint, bytes);
+            passing::look(ledger, operation, buffer, bytes, task.untrusted());
+        }
         _ => _ = count_buffer(ledger, operation.0, buffer, bytes),
     }
     sent(ledger, request, operation, socket);
@@ -191,7 +194,12 @@ fn count_operation(owner: Owner, request: Request, way: u8, operation: Operation
     if operation.mechanism() == Mechanism::IoUringFixed as u8 {
         // Only anonymous memory and its kin can be registered for good: long-term pins of file mappings are refused
         // (check_vma_flags, mm/gup.c, v6.1). The pages stay when they are unmapped.
-        return owner.piece(operation, Endpoint::User as u8, bytes);
+        owner.piece(operation, Endpoint::User as u8, bytes);
+        if !owner.ledger.is_null() {
+            let task = Task::current().untrusted();
+            passing::look(owner.ledger, operation, request.address_of_buffer(way), bytes, task);
+        }
+        return;
     }
     match noted {
         Some(noted) if request.flags() & BUFFER_SELECT != 0 => {

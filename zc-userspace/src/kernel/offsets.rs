@@ -113,6 +113,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         maple_arange_pivot: need("maple_arange_64", "pivot")?,
         maple_arange_slot: need("maple_arange_64", "slot")?,
         mm_context: of_probe("mm_struct", "context.ctx_id"),
+        mm_space: space(btf).unwrap_or(0),
         mm_file_pages: of_probe("mm_struct", "rss_stat") + of_probe("percpu_counter", "count"),
         mm_file_pages_local: of_probe("mm_struct", "rss_stat") + of_probe("percpu_counter", "counters"),
         array_cpus: of_probe("bpf_array", "pptrs"),
@@ -248,6 +249,17 @@ pub(super) fn mapping_lacks(btf: &Btf<'_>) -> Option<String> {
         return Some(format!("more than {CPUS} processors"));
     }
     lacking(btf, &FIELDS)
+}
+
+/// Where a memory map has what tells it from others: on x86-64 a number that is never used twice, on aarch64 its
+/// address space's (arch/x86/include/asm/mmu.h, arch/arm64/include/asm/mmu.h, v6.1).
+fn space(btf: &Btf<'_>) -> Option<u64> {
+    btf.offset("mm_struct", "context.ctx_id").or_else(|| btf.offset("mm_struct", "context.id"))
+}
+
+/// What looking for pass-through can't do without and this kernel lacks, if anything.
+pub(super) fn pass_through_lacks(btf: &Btf<'_>) -> Option<String> {
+    space(btf).is_none().then(|| "this kernel's BTF does not tell memory maps apart".to_owned())
 }
 
 /// What io_uring's probes can't do without and this kernel lacks, if anything.

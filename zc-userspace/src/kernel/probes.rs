@@ -99,6 +99,14 @@ pub(super) const OPTIONAL: &[Family] = &[
         minimum_kernel: "6.1",
         provides: "paths of io_uring",
     },
+    Family {
+        name: PASS_THROUGH,
+        // Done by those that count reads and writes.
+        programs: &[],
+        lacks: offsets::pass_through_lacks,
+        minimum_kernel: "6.1",
+        provides: "pass_through, advise",
+    },
 ];
 
 /// The family of the kernel's own counters: context switches, page faults.
@@ -114,6 +122,8 @@ pub const BLOCK: &str = "block";
 pub const NET: &str = "net";
 /// The family of io_uring.
 pub const IO_URING: &str = "io_uring";
+/// What looks for bytes that are written out from where they were read into.
+pub const PASS_THROUGH: &str = "pass_through";
 
 /// Whether the probe with this name can be left out.
 #[must_use]
@@ -161,10 +171,7 @@ impl ProbeStatus {
             minimum_kernel,
             provides,
         };
-        vec![
-            absent("net_receive", "6.1", "dma_bytes.nic_receive, observed hops of what is received"),
-            absent("pass_through", "6.1", "pass_through"),
-        ]
+        vec![absent("net_receive", "6.1", "dma_bytes.nic_receive, observed hops of what is received")]
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use zc_common::passed;
 use zc_common::record::{
     CELL_FREE, CELLS, Cell, Device, Fallback, FaultState, Identity, SharedKey, THREAD_CELLS, ThreadCells, ThreadHead,
     ThreadLedger, Usage,
@@ -34,7 +35,8 @@ impl ThreadReading {
     pub fn used(&self) -> impl Iterator<Item = (u16, Cell)> + '_ {
         self.cells.iter().flat_map(|all| {
             let used = all.owners.iter().zip(&all.cells).filter(|(owner, _)| **owner != CELL_FREE);
-            used.map(|(&owner, &cell)| (u16::from(owner), cell))
+            let passed = all.passed_owners.iter().zip(&all.passed).filter(|(owner, _)| **owner != 0);
+            used.map(|(&owner, &cell)| (u16::from(owner), cell)).chain(passed.map(|(&owner, &cell)| (owner, cell)))
         })
     }
 }
@@ -156,8 +158,15 @@ pub(super) fn shared(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Cell)>> 
     bpf::read_hash(map, Batch::Copy, Cell::default())
 }
 
+const EMPTY_CELL: Cell = Cell { operations: 0, bytes: 0 };
+
 const EMPTY_CELLS: ThreadCells =
-    ThreadCells { owners: [CELL_FREE; THREAD_CELLS], cells: [Cell { operations: 0, bytes: 0 }; THREAD_CELLS] };
+    ThreadCells {
+        owners: [CELL_FREE; THREAD_CELLS],
+        cells: [EMPTY_CELL; THREAD_CELLS],
+        passed_owners: [0; passed::THREAD_CELLS],
+        passed: [EMPTY_CELL; passed::THREAD_CELLS],
+    };
 
 const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     identity: Identity {
@@ -177,6 +186,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     forget: [0; 6],
     socket: 0,
     last_cell: 0,
+    passed_at: 0,
     fault: FaultState { address: 0, code: 0 },
     usage: Usage { voluntary: 0, involuntary: 0, minor_faults: 0, major_faults: 0 },
     vma: [zc_common::record::VmaSlot { start: 0, end: 0, sequence: 0, endpoint: 0 }; zc_common::record::VMA_SLOTS],

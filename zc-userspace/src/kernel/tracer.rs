@@ -18,7 +18,7 @@ use super::load::{
 };
 use super::object::Blanks;
 use super::offsets::MissingField;
-use super::probes::{Family, NET, OPTIONAL, ProbeStatus};
+use super::probes::{Family, NET, PASS_THROUGH, OPTIONAL, ProbeStatus};
 use super::read::{self, Devices, HandedOut, ProbeRuns, Reading};
 use super::{object, offsets};
 
@@ -147,10 +147,11 @@ impl Tracer {
         let cast = btf.function("bpf_rdonly_cast");
         let own_tgid = if options.exclude_self { u64::from(std::process::id()) } else { 0 };
         let families = optional(&btf, options.without);
-        let sees_net = OPTIONAL.iter().zip(&families).any(|(family, on)| family.name == NET && on.is_ok());
+        let sees = |name| OPTIONAL.iter().zip(&families).any(|(family, on)| family.name == name && on.is_ok());
         let config = Config {
             own_tgid,
-            net: u64::from(sees_net),
+            net: u64::from(sees(NET)),
+            pass_through: u64::from(sees(PASS_THROUGH)),
             ledgers: options.ledgers.code(),
             open_direct: libc::O_DIRECT as u64,
             casts: u64::from(cast.is_some()),

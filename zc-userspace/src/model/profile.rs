@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use zc_common::hop::{Direction, Hop, Place};
 use zc_common::path::{Endpoint, Mechanism, PathId};
+use zc_common::passed;
 use zc_common::record::{
-    CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SIGBUS, CELL_SWITCHES, CELL_USER_FAULTS, DISK_DIRECT,
+    CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SIGBUS, CELL_SWITCHES, CELL_USER_FAULTS, Cell, DISK_DIRECT,
     DISK_WRITE, NET_VIRTUAL,
 };
 
@@ -15,7 +16,7 @@ mod fields;
 pub use fields::*;
 
 use super::hops::{Catalogue, PathTotals};
-use crate::kernel::{BLOCK, FAULTS, MAPPING, NET, SCHED};
+use crate::kernel::{BLOCK, FAULTS, MAPPING, NET, PASS_THROUGH, SCHED};
 use crate::ledger::{Counters, Process};
 
 impl ProcessInfo {
@@ -104,6 +105,18 @@ fn network(seen: bool, counters: &Counters, paths: &BTreeMap<PathId, PathTotals>
         copied_after_all_bytes: Some(copied(Place::User)),
         retransmitted_bytes: Some(counters.get(CELL_RETRANSMITTED).bytes),
     }
+}
+
+/// What was written out from where it had been read into, most bytes first.
+fn pass_through(counters: &Counters) -> Vec<PassThrough> {
+    let counted = |(source, sink, cell): (Endpoint, Endpoint, u16)| {
+        let Cell { operations, bytes } = counters.get(cell);
+        let (source, sink) = (source.name().to_owned(), sink.name().to_owned());
+        (bytes != 0).then_some(PassThrough { source, sink, operations, bytes })
+    };
+    let mut all: Vec<_> = passed::pairs().filter_map(counted).collect();
+    all.sort_by_key(|one| std::cmp::Reverse(one.bytes));
+    all
 }
 
 fn is_mapped(id: &PathId) -> bool {
@@ -199,7 +212,7 @@ pub fn profile(
             mapped_bytes: seen(MAPPING, paths.iter().filter(|(id, _)| is_mapped(id)).map(|(_, path)| path.bytes).sum()),
         },
         direct_io: DirectIo { pinned_bytes: paths.iter().filter(|(id, _)| pins(id)).map(|(_, path)| path.bytes).sum() },
-        pass_through: None,
+        pass_through: catalogue.sees.contains(PASS_THROUGH).then(|| pass_through(counters)),
         lost: Lost {
             events: events_lost,
             unclassified_operations: unclassified.operations,
@@ -212,7 +225,6 @@ pub fn profile(
 mod tests {
     use super::*;
     use zc_common::path::Condition;
-    use zc_common::record::Cell;
 
     fn of(cells: &[(&str, u64)]) -> Profile {
         let catalogue = Catalogue::default();

@@ -5,7 +5,7 @@ use zc_common::record::{DISK_DIRECT, DISK_WRITE, DISKS, NET_OTHER};
 
 use super::Families;
 use crate::export::About;
-use crate::kernel::{BLOCK, Devices, NET, SCHED};
+use crate::kernel::{BLOCK, Devices, NET, PASS_THROUGH, SCHED};
 use crate::ledger::Counters;
 use crate::model::Profile;
 
@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     sigbus: Option<IntCounterVec>,
     page_cache: Option<IntCounterVec>,
     dma: Option<IntCounterVec>,
+    pass_through: Option<IntCounterVec>,
     network: Option<IntCounterVec>,
 }
 
@@ -116,6 +117,15 @@ impl Metrics {
                 "Bytes of sockets handed to network devices (transmitted, paged, virtual: with headers), and payload copied into one piece for a device without scatter-gather (linearized), copied although it was handed over (copied_after_all), and sent again (retransmitted).",
                 "kind",
             )?,
+            pass_through: about
+                .catalogue
+                .sees
+                .contains(PASS_THROUGH)
+                .then(|| {
+                    let help = "Bytes written out from where they had been read into: an upper bound of what sendfile or splice might have moved.";
+                    families.counters("zcprof_pass_through_bytes_total", help, &["group", "source", "sink"])
+                })
+                .transpose()?,
             dma: sees_dma(about)
                 .then(|| {
                     let help = "Bytes that devices moved by DMA.";
@@ -130,6 +140,11 @@ impl Metrics {
         if let Some(dma) = &self.dma {
             for (device, direction, bytes) in by_device(counters, devices) {
                 dma.with_label_values(&[group, device, direction]).inc_by(bytes);
+            }
+        }
+        if let (Some(metric), Some(all)) = (&self.pass_through, &profile.pass_through) {
+            for one in all {
+                metric.with_label_values(&[group, &one.source, &one.sink]).inc_by(one.bytes);
             }
         }
         let cache = profile.page_cache;

@@ -1,5 +1,6 @@
 //! The totals under exits, renames, used pids and cells that are taken.
 
+use zc_common::passed;
 use zc_common::record::{CELL_FAULTS, CELL_FREE, CELL_SWITCHES, THREAD_CELLS, ThreadCells, Usage};
 
 use super::*;
@@ -17,7 +18,12 @@ impl Lookup for Nobody {
 fn thread(id: u64, tgid: u32, start: u64, comm: &[u8], bytes: u64) -> ThreadReading {
     let mut identity = Identity { id, tgid, tid: tgid, process_start: start, ..Identity::default() };
     identity.comm[..comm.len()].copy_from_slice(comm);
-    let mut cells = ThreadCells { owners: [CELL_FREE; THREAD_CELLS], cells: [Cell::default(); THREAD_CELLS] };
+    let mut cells = ThreadCells {
+        owners: [CELL_FREE; THREAD_CELLS],
+        cells: [Cell::default(); THREAD_CELLS],
+        passed_owners: [0; passed::THREAD_CELLS],
+        passed: [Cell::default(); passed::THREAD_CELLS],
+    };
     cells.owners[3] = 9;
     cells.cells[3] = Cell { operations: 1, bytes };
     ThreadReading { identity, system_calls: 1, usage: Usage::default(), cells: Some(cells) }

@@ -178,6 +178,8 @@ pub struct PassThrough {
     pub source: String,
     /// Where they were written to.
     pub sink: String,
+    /// System calls that wrote them.
+    pub operations: u64,
     /// How many.
     pub bytes: u64,
 }

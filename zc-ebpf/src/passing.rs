@@ -1,0 +1,245 @@
+//! Pass-through: bytes that are written out from where they had been read into.
+//!
+//! Where a process has read bytes into is remembered by address in a table of its own for all processes, so that it does
+//! not matter which thread writes them. A range is kept in the table's bucket of the region that it lies in: regions of
+//! 64 KiB, and larger ones for longer ranges, so that none lies in more than two. What bytes are is never looked at.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use zc_common::passed::{self, KIND_OF_CODE, NO_KIND};
+use zc_common::record::{SharedKey, ThreadLedger};
+
+use crate::account;
+use crate::classify::Operation;
+use crate::kernel::{At, Task};
+use crate::maps::{self, READ_RANGES, config, offset};
+use crate::probes::identity;
+use crate::slots::{compare_exchange, exchange};
+
+/// Buckets: 2.2 MB in all. A power of two.
+pub const BUCKETS: usize = 16_384;
+/// Ranges of a bucket. Where there is no room the next one takes another's place.
+const RANGES: usize = 4;
+/// Regions: of 64 KiB, 16 MiB and 4 GiB, as powers of two.
+const REGIONS: [u32; 3] = [16, 24, 32];
+/// How often a bucket's lock is asked for: another processor has it for nanoseconds.
+const PATIENCE: u32 = 64;
+/// Steps of a write from one range, or from region to region, to the next: more than the 2 GiB of a call (`MAX_RW_COUNT`,
+/// include/linux/fs.h, v6.1) can take where ranges are as long as their regions.
+const STEPS: u32 = 1 << 16;
+
+/// Where bytes were read into.
+#[repr(C)]
+pub struct Range {
+    /// The memory map; 0 for none, or while the range is changed.
+    space: u64,
+    start: u64,
+    end: u64,
+    /// What they were read from: a place among `passed::KINDS`.
+    kind: u64,
+}
+
+/// What is known of a region, or of others of the same bucket.
+#[repr(C)]
+pub struct Bucket {
+    /// 1 while a processor changes its ranges.
+    lock: u64,
+    ranges: [Range; RANGES],
+}
+
+/// By the classification's codes.
+#[unsafe(no_mangle)]
+static KINDS: [u8; KIND_OF_CODE.len()] = KIND_OF_CODE;
+
+/// Remembers where an operation has read into, or looks for what it has written where it had been read into.
+#[inline(always)]
+pub fn look(ledger: *mut ThreadLedger, operation: Operation, address: u64, bytes: u64, task: At) {
+    if config!(pass_through) == 0 {
+        return;
+    }
+    let mm: u64 = task.load(offset!(task_mm));
+    if mm == 0 {
+        return;
+    }
+    let space = At::new(mm, config!(types.mm)).load(offset!(mm_space));
+    if operation.is(Operation::INWARDS) {
+        read_into(u64::from(operation.far()), address, bytes, space);
+    } else {
+        written_from(ledger, u64::from(operation.far()), address, bytes, space);
+    }
+}
+
+/// Remembers a range, in one part or, where it crosses from region to region, in two.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_into(code: u64, start: u64, bytes: u64, space: u64) -> u64 {
+    let kind = u64::from(maps::entry(&KINDS, code as usize));
+    let shift = if bytes <= 1 << REGIONS[0] {
+        REGIONS[0]
+    } else if bytes <= 1 << REGIONS[1] {
+        REGIONS[1]
+    } else {
+        REGIONS[2]
+    };
+    let end = start + bytes;
+    let boundary = ((start >> shift) + 1) << shift;
+    let mut part = Range { space, start, end: if end < boundary { end } else { boundary }, kind };
+    for _ in 0..2 {
+        if let Some(bucket) = bucket_of(space, part.start, shift) {
+            if lock(bucket) {
+                keep(bucket, &part);
+                exchange(&mut bucket.lock, 0);
+            }
+        }
+        if part.end == end {
+            break;
+        }
+        part.start = part.end;
+        part.end = end;
+    }
+    0
+}
+
+#[inline(always)]
+fn bucket_of(space: u64, address: u64, shift: u32) -> Option<&'static mut Bucket> {
+    const BITS: u32 = BUCKETS.trailing_zeros();
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    let region = space.wrapping_mul(GOLDEN) ^ (address >> shift) << 2 ^ u64::from(shift);
+    let number = region.wrapping_mul(GOLDEN) >> (64 - BITS);
+    // SAFETY: whoever changes a bucket has its lock, and whoever reads it copes.
+    unsafe { READ_RANGES.get_ptr_mut(number as u32)?.as_mut() }
+}
+
+#[inline(always)]
+fn lock(bucket: &mut Bucket) -> bool {
+    for _ in 0..PATIENCE {
+        if compare_exchange(&mut bucket.lock, 0, 1) == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Keeps a range in a bucket: what others have of it is theirs no more.
+#[inline(always)]
+fn keep(bucket: &mut Bucket, new: &Range) {
+    let (mut start, mut end) = (new.start, new.end);
+    // Whose place it takes if there is no other.
+    let mut place = (start >> 12) as usize & (RANGES - 1);
+    let mut is_free = false;
+    for i in 0..RANGES {
+        let range = &mut bucket.ranges[i];
+        if range.space != new.space {
+            if range.space == 0 && !is_free {
+                place = i;
+                is_free = true;
+            }
+            continue;
+        }
+        if range.end < start || end < range.start {
+            continue;
+        }
+        let is_same = range.kind == new.kind;
+        if is_same || start <= range.start && range.end <= end {
+            if is_same {
+                start = start.min(range.start);
+                end = end.max(range.end);
+            }
+            exchange(&mut range.space, 0);
+            place = i;
+            is_free = true;
+        } else if range.start < start {
+            range.end = start;
+        } else {
+            range.start = end;
+        }
+    }
+    let range = &mut bucket.ranges[place & (RANGES - 1)];
+    exchange(&mut range.space, 0);
+    range.start = start;
+    range.end = end;
+    range.kind = new.kind;
+    exchange(&mut range.space, new.space);
+}
+
+/// A walk along what was written.
+struct Walk {
+    ledger: *mut ThreadLedger,
+    space: u64,
+    at: u64,
+    end: u64,
+    /// Where it was written to.
+    kind: u64,
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn written_from(ledger: *mut ThreadLedger, code: u64, at: u64, bytes: u64, space: u64) -> u64 {
+    let kind = maps::entry(&KINDS, code as usize);
+    if kind == NO_KIND || ledger.is_null() {
+        return 0;
+    }
+    let mut walk = Walk { ledger, space, at, end: at + bytes, kind: u64::from(kind) };
+    // SAFETY: the callback has the helper's signature and the walk outlives the call.
+    unsafe { bpf_loop(STEPS, on_step as *mut c_void, (&raw mut walk).cast(), 0) };
+    0
+}
+
+extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: the walk that `written_from` passed.
+    let walk = unsafe { &mut *walk };
+    let (mut here, mut kind, mut next) = (0, 0, ((walk.at >> REGIONS[0]) + 1) << REGIONS[0]);
+    for shift in REGIONS {
+        let Some(bucket) = bucket_of(walk.space, walk.at, shift) else { return 1 };
+        for range in &bucket.ranges {
+            // SAFETY: a live word; volatile, for another processor may change it meanwhile.
+            let space = |range: &Range| unsafe { core::ptr::read_volatile(&raw const range.space) };
+            if here != 0 || space(range) != walk.space {
+                continue;
+            }
+            let (start, end, source) = (range.start, range.end, range.kind);
+            if space(range) != walk.space {
+                continue;
+            }
+            if start <= walk.at && walk.at < end {
+                (here, kind) = (end.min(walk.end) - walk.at, source);
+            } else if walk.at < start && start < next {
+                next = start;
+            }
+        }
+    }
+    if here != 0 {
+        // SAFETY: the running thread's ledger.
+        if let Some(ledger) = unsafe { walk.ledger.as_mut() } {
+            if kind < u64::from(NO_KIND) {
+                count(ledger, passed::cell(kind, walk.kind), here);
+            }
+        }
+        next = walk.at + here;
+    }
+    walk.at = next;
+    i64::from(walk.at >= walk.end)
+}
+
+/// Counts in the thread's own ledger, or where that has no room in its process's.
+#[inline(always)]
+fn count(ledger: &mut ThreadLedger, cell: u16, bytes: u64) {
+    let operations = u64::from(ledger.passed_at != ledger.system_calls);
+    ledger.passed_at = ledger.system_calls;
+    for i in 0..passed::THREAD_CELLS {
+        let owner = &mut ledger.counters.passed_owners[i];
+        if *owner == 0 {
+            *owner = cell;
+        }
+        if *owner == cell {
+            let cell = &mut ledger.counters.passed[i];
+            cell.operations += operations;
+            cell.bytes += bytes;
+            return;
+        }
+    }
+    let process = identity::process_of(Task::current().at());
+    let key = SharedKey { process_start: process.start, tgid: process.tgid, cell: u32::from(cell) };
+    account::count_shared(&key, operations, bytes);
+}
