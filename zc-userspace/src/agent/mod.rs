@@ -16,7 +16,7 @@ use crate::model::Catalogue;
 
 pub use confine::{ConfineError, Confined, confine};
 pub use privileges::drop_capabilities;
-pub use procfs::Procfs;
+pub use procfs::{Procfs, cipher_library};
 
 /// Probes attached to every process, and the totals of what they count. Dropping it detaches them.
 pub struct Agent {

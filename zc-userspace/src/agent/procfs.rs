@@ -22,6 +22,17 @@ fn starttime(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// The library by which a process may encipher in user space, if it has one loaded and we may look.
+#[must_use]
+pub fn cipher_library(process: ProcessKey) -> Option<String> {
+    const LIBRARIES: [&str; 5] = ["libssl", "libgnutls", "libmbedtls", "libwolfssl", "libs2n"];
+    let maps = std::fs::read(format!("/proc/{}/maps", process.tgid)).ok()?;
+    let maps = String::from_utf8_lossy(&maps);
+    let mut names = maps.lines().filter_map(|line| line.rsplit_once('/').map(|(_, name)| name));
+    let found = names.find(|name| LIBRARIES.iter().any(|library| name.starts_with(library)))?;
+    is(process).then(|| found.to_owned())
+}
+
 impl Lookup for Procfs {
     fn exe(&self, process: ProcessKey) -> Option<String> {
         let path = std::fs::read_link(format!("/proc/{}/exe", process.tgid)).ok()?;

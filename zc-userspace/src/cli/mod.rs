@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and which file does it. One subcommand per file.
 
+mod advise;
 mod child;
 pub mod daemon;
 mod detach;
@@ -35,6 +36,7 @@ Examples:
   zcprof profile --unit nginx --for 30s         what nginx does over the next 30 seconds
   zcprof verify --unit nginx --mechanism sendfile --sink tcp
                                                 does nginx really send by sendfile? 0 yes, 1 no
+  zcprof advise --for 30s                       what is copied needlessly, and what would save it
   zcprof top                                    who moves bytes right now
   zcprof paths                                  every copy path that zcprof knows
   zcprof probes                                 what can be traced on this host
@@ -64,6 +66,8 @@ pub enum Command {
     Profile(profile::ProfileArgs),
     /// Check that traffic really takes a path; for CI jobs.
     Verify(verify::VerifyArgs),
+    /// Say what is copied needlessly, and which call would save it.
+    Advise(advise::AdviseArgs),
     /// Watch live which processes move bytes, and how.
     Top(top::TopArgs),
     /// List every copy path that zcprof knows.
@@ -108,6 +112,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Record(arguments) => record::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Advise(arguments) => advise::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Paths(arguments) => paths::run(&arguments),
         Command::Probes(arguments) => probes::run(&arguments),

@@ -56,7 +56,7 @@ pub(super) fn drop_privileges() -> Result<(), Failure> {
 pub(super) fn over_window(agent: &Agent, whom: &SelectorArgs, window: Duration) -> Result<Profile, Failure> {
     let selector = whom.selector().ok_or_else(|| Failure::new(output::CANNOT, "say which processes: see --help"))?;
     let ledger = |error| Failure::cannot("read the ledger", error);
-    signals::catch(&[Signal::SIGINT]).map_err(|error| Failure::cannot("catch Ctrl-C", error))?;
+    catch_interrupt()?;
     let start = agent.observe().map_err(ledger)?;
     let no_match = || Failure::new(NOTHING, format!("no process matches {}", whom.describe()));
     // A pid that nobody has is not waited for: whoever gets it next is somebody else.
@@ -66,6 +66,19 @@ pub(super) fn over_window(agent: &Agent, whom: &SelectorArgs, window: Duration) 
     wait(agent, &start, window).map_err(ledger)?;
     let end = agent.observe().map_err(ledger)?;
     window::between(agent.catalogue(), &selector, &start, &end, std::process::id()).ok_or_else(no_match)
+}
+
+/// What there was before the time given, and after it.
+pub(super) fn watch(agent: &Agent, window: Duration) -> Result<(Snapshot, Snapshot), Failure> {
+    let ledger = |error| Failure::cannot("read the ledger", error);
+    catch_interrupt()?;
+    let start = agent.observe().map_err(ledger)?;
+    wait(agent, &start, window).map_err(ledger)?;
+    Ok((start, agent.observe().map_err(ledger)?))
+}
+
+fn catch_interrupt() -> Result<(), Failure> {
+    signals::catch(&[Signal::SIGINT]).map_err(|error| Failure::cannot("catch Ctrl-C", error))
 }
 
 /// Lets the window pass, or the part of it until Ctrl-C.

@@ -15,26 +15,50 @@ pub(super) fn between(
     end: &Snapshot,
     own_pid: u32,
 ) -> Option<Profile> {
+    let (mut processes, mut counters) = (Vec::new(), Counters::default());
+    for (process, more) in differences(selector, start, end, own_pid) {
+        processes.push(ProcessInfo::of(process));
+        counters.add(&more);
+    }
+    let window = end.taken.duration_since(start.taken);
+    let lost = end.fallback.events_lost.saturating_sub(start.fallback.events_lost);
+    (!processes.is_empty()).then(|| profile(catalogue, processes, &counters, Some(window), lost))
+}
+
+/// The same, process by process.
+pub(super) fn differences<'a>(
+    selector: &Selector,
+    start: &Snapshot,
+    end: &'a Snapshot,
+    own_pid: u32,
+) -> Vec<(&'a Arc<Process>, Counters)> {
     let mut family = keys(selector, start);
     // A pid means the process that bore it at the start; one that gets the same pid later is another.
     if family.is_empty() || !matches!(selector, Selector::Pid(_)) {
         family.extend(keys(selector, end));
     }
     let family = with_descendants(end, family);
-    let mut processes = Vec::new();
-    let mut counters = Counters::default();
-    for process in end.processes.iter().filter(|process| family.contains(&process.key)) {
+    let mut all = all_differences(start, end, own_pid);
+    all.retain(|(process, _)| family.contains(&process.key));
+    all
+}
+
+/// What each process did between two snapshots. We count nothing of ourselves, and what had ended before is not part of
+/// the window.
+pub(super) fn all_differences<'a>(
+    start: &Snapshot,
+    end: &'a Snapshot,
+    own_pid: u32,
+) -> Vec<(&'a Arc<Process>, Counters)> {
+    let difference = |process: &'a Arc<Process>| {
         let then = start.by_key(process.key);
-        // We count nothing of ourselves, and what had ended before is not part of the window.
         if process.key.tgid == own_pid || then.is_some_and(|then| then.exited) {
-            continue;
+            return None;
         }
-        processes.push(ProcessInfo::of(process));
-        counters.add(&then.map_or_else(|| process.counters.clone(), |then| process.counters.since(&then.counters)));
-    }
-    let window = end.taken.duration_since(start.taken);
-    let lost = end.fallback.events_lost.saturating_sub(start.fallback.events_lost);
-    (!processes.is_empty()).then(|| profile(catalogue, processes, &counters, Some(window), lost))
+        let counters = then.map_or_else(|| process.counters.clone(), |then| process.counters.since(&then.counters));
+        Some((process, counters))
+    };
+    end.processes.iter().filter_map(difference).collect()
 }
 
 /// What a process and its descendants did since the first of them was seen.

@@ -15,6 +15,8 @@ mod tracer;
 pub use audit::{Audit, AuditError, Audited, Kind, Watch};
 pub use events::{Lifecycle, LifecycleKind};
 pub use load::EmptyProbe;
-pub use probes::{BLOCK, FAULTS, IO_URING, MAPPING, NET, PASS_THROUGH, ProbeStatus, SCHED, is_optional, kernel_release};
+pub use probes::{
+    BLOCK, FAULTS, IO_URING, MAPPING, NET, PASS_THROUGH, ProbeStatus, SCHED, is_optional, kernel_release,
+};
 pub use read::{Devices, FallbackReading, ProbeRuns, Reading, ThreadReading};
 pub use tracer::{Ledgers, LoadError, Options, Tracer};

@@ -160,13 +160,12 @@ pub(super) fn shared(map: BorrowedFd<'_>) -> io::Result<Vec<(SharedKey, Cell)>> 
 
 const EMPTY_CELL: Cell = Cell { operations: 0, bytes: 0 };
 
-const EMPTY_CELLS: ThreadCells =
-    ThreadCells {
-        owners: [CELL_FREE; THREAD_CELLS],
-        cells: [EMPTY_CELL; THREAD_CELLS],
-        passed_owners: [0; passed::THREAD_CELLS],
-        passed: [EMPTY_CELL; passed::THREAD_CELLS],
-    };
+const EMPTY_CELLS: ThreadCells = ThreadCells {
+    owners: [CELL_FREE; THREAD_CELLS],
+    cells: [EMPTY_CELL; THREAD_CELLS],
+    passed_owners: [0; passed::THREAD_CELLS],
+    passed: [EMPTY_CELL; passed::THREAD_CELLS],
+};
 
 const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     identity: Identity {

@@ -18,7 +18,7 @@ use super::load::{
 };
 use super::object::Blanks;
 use super::offsets::MissingField;
-use super::probes::{Family, NET, PASS_THROUGH, OPTIONAL, ProbeStatus};
+use super::probes::{Family, NET, OPTIONAL, PASS_THROUGH, ProbeStatus};
 use super::read::{self, Devices, HandedOut, ProbeRuns, Reading};
 use super::{object, offsets};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use zc_common::hop::{Direction, Hop, Place};
-use zc_common::path::{Endpoint, Mechanism, PathId};
 use zc_common::passed;
+use zc_common::path::{Endpoint, Mechanism, PathId};
 use zc_common::record::{
     CELL_CACHE_FILLS, CELL_FAULTS, CELL_RETRANSMITTED, CELL_SIGBUS, CELL_SWITCHES, CELL_USER_FAULTS, Cell, DISK_DIRECT,
     DISK_WRITE, NET_VIRTUAL,

@@ -1,5 +1,6 @@
 //! The HTTP API: routes, what they share, and what holds for every answer.
 
+mod advise;
 mod figures;
 mod history;
 mod processes;
@@ -71,6 +72,7 @@ impl App {
         processes::one,
         verify::one,
         verify::any,
+        advise::list,
         processes::groups,
         history::list,
         rules::list,
@@ -96,6 +98,7 @@ pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
         .route("/api/v1/processes/{pid}", get(processes::one))
         .route("/api/v1/processes/{pid}/verify", get(verify::one))
         .route("/api/v1/verify", get(verify::any))
+        .route("/api/v1/advise", get(advise::list))
         .route("/api/v1/groups", get(processes::groups))
         .route("/api/v1/history", get(history::list))
         .route("/api/v1/rules", get(rules::list))

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::problem::Problem;
 use super::super::source::{MAX_WINDOW, Past, Source};
+use super::processes::no_such_pid;
 use crate::ledger::{Counters, Process, Selector, Snapshot};
 use crate::model::{Catalogue, ProcessInfo, Profile, profile};
 
@@ -44,6 +45,57 @@ impl<S: Send + Sync> FromRequestParts<S> for Pid {
         let wrong = |_| Problem::bad_parameter(format!("`{text}` is no pid: give a number, as in /api/v1/processes/1"));
         u32::from_str(&text).map(Self).map_err(wrong)
     }
+}
+
+/// Whose traffic is meant: what routes take of selectors.
+pub(super) struct Whom {
+    pub(super) pid: Option<u32>,
+    pub(super) comm: Option<String>,
+    pub(super) exe: Option<String>,
+    pub(super) unit: Option<String>,
+    pub(super) container: Option<String>,
+    pub(super) cgroup: Option<String>,
+}
+
+impl Whom {
+    pub(super) fn at_most_one(self) -> Result<Option<Selector>, Problem> {
+        let given = [
+            self.pid.map(Selector::Pid),
+            self.comm.map(Selector::Comm),
+            self.exe.map(Selector::Exe),
+            self.unit.map(Selector::Unit),
+            self.container.map(Selector::Container),
+            self.cgroup.map(Selector::Cgroup),
+        ];
+        let mut given = given.into_iter().flatten();
+        let first = given.next();
+        if given.next().is_some() {
+            return Err(Self::not_one());
+        }
+        Ok(first)
+    }
+
+    pub(super) fn exactly_one(self) -> Result<Selector, Problem> {
+        self.at_most_one()?.ok_or_else(Self::not_one)
+    }
+
+    fn not_one() -> Problem {
+        Problem::bad_parameter(
+            "say whose traffic is meant: give exactly one of pid, comm, exe, unit, container, cgroup",
+        )
+    }
+}
+
+/// What it selects, if it selects anything.
+pub(super) fn some<'a>(selector: &Selector, snapshot: &'a Snapshot) -> Result<Vec<&'a Arc<Process>>, Problem> {
+    let processes = selector.select(snapshot);
+    if processes.is_empty() {
+        return Err(match selector {
+            Selector::Pid(pid) => no_such_pid(*pid),
+            _ => Problem::no_such_process("no process is selected: /api/v1/processes lists what there is"),
+        });
+    }
+    Ok(processes)
 }
 
 /// The state a window ago, if one was asked for.

@@ -249,6 +249,7 @@ fn the_description_names_every_route() {
     let expected = [
         "/-/healthy",
         "/-/ready",
+        "/api/v1/advise",
         "/api/v1/groups",
         "/api/v1/history",
         "/api/v1/paths",
@@ -266,7 +267,7 @@ fn the_description_names_every_route() {
         assert!(!answer.body.contains("no-such-resource"), "{path} is described but not served");
     }
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in ["Profile", "Problem", "ProcessList", "GroupList", "PathList", "ProbeList", "Verification"] {
+    for name in ["Profile", "Problem", "ProcessList", "GroupList", "PathList", "ProbeList", "Verification", "AdviceReport"] {
         assert!(schemas.contains_key(name), "{name}");
     }
     // Every reference leads somewhere.
@@ -278,11 +279,13 @@ fn the_description_names_every_route() {
 
 #[test]
 fn problems_say_what_to_do() {
-    get("/api/v1/advise").is_problem(404, "no-such-resource", "/openapi.json");
+    get("/api/v1/advice").is_problem(404, "no-such-resource", "/openapi.json");
     get("/api/v1/processes/10/events").is_problem(404, "no-such-resource", "events");
     get("/api/v1/processes/11").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/processes/11/verify?mechanism=read").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/history?pid=11").is_problem(404, "no-such-process", "pid 11");
+    get("/api/v1/advise?comm=nobody").is_problem(404, "no-such-process", "/api/v1/processes");
+    get("/api/v1/advise?comm=a&pid=1").is_problem(400, "bad-parameter", "exactly one of");
     get("/api/v1/verify?comm=nobody&mechanism=read").is_problem(404, "no-such-process", "/api/v1/processes");
     for (path, says) in [
         ("processes/nginx", "give a number"),

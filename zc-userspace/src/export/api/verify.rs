@@ -12,8 +12,7 @@ use zc_common::path::{Endpoint, Mechanism};
 
 use super::super::problem::Problem;
 use super::App;
-use super::processes::no_such_pid;
-use super::query::{Params, Pid, past, profile_of};
+use super::query::{Params, Pid, Whom, past, profile_of, some};
 use crate::ledger::Selector;
 use crate::model::{Claim, Verification};
 
@@ -68,20 +67,8 @@ pub(super) struct VerifyQuery {
 
 impl VerifyQuery {
     fn split(self) -> Result<(Selector, ClaimQuery), Problem> {
-        let given = [
-            self.pid.map(Selector::Pid),
-            self.comm.map(Selector::Comm),
-            self.exe.map(Selector::Exe),
-            self.unit.map(Selector::Unit),
-            self.container.map(Selector::Container),
-            self.cgroup.map(Selector::Cgroup),
-        ];
-        let mut given = given.into_iter().flatten();
-        let (Some(selector), None) = (given.next(), given.next()) else {
-            return Err(Problem::bad_parameter(
-                "say whose traffic is meant: give exactly one of pid, comm, exe, unit, container, cgroup",
-            ));
-        };
+        let Self { pid, comm, exe, unit, container, cgroup, .. } = self;
+        let selector = Whom { pid, comm, exe, unit, container, cgroup }.exactly_one()?;
         let Self { mechanism, source, sink, min_share, window, .. } = self;
         Ok((selector, ClaimQuery { mechanism, source, sink, min_share, window }))
     }
@@ -126,13 +113,7 @@ async fn judge(app: &App, selector: &Selector, query: &ClaimQuery) -> Result<Jso
         return Err(Problem::bad_parameter(why));
     }
     let snapshot = app.fresh().await?;
-    let processes = selector.select(&snapshot);
-    if processes.is_empty() {
-        return Err(match selector {
-            Selector::Pid(pid) => no_such_pid(*pid),
-            _ => Problem::no_such_process("no process is selected: /api/v1/processes lists what there is"),
-        });
-    }
+    let processes = some(selector, &snapshot)?;
     let past = past(&app.source, &snapshot, query.window.as_deref())?;
     Ok(Json(claim.judge(&profile_of(&app.about.catalogue, &snapshot, &processes, past.as_deref()))))
 }
