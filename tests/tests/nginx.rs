@@ -22,6 +22,7 @@ const TIMES: u64 = 4;
 struct Nginx {
     scratch: Scratch,
     address: SocketAddr,
+    scheme: &'static str,
     /// nginx itself, or zcprof that records it.
     process: Running,
     master: u32,
@@ -35,7 +36,21 @@ impl Nginx {
 
     /// The same, with directives of how it is to read and send.
     fn with(directives: &str, recorded: bool) -> Result<Self> {
+        Self::within(Scratch::new()?, directives, recorded)
+    }
+
+    /// One that enciphers what it sends.
+    fn with_tls() -> Result<Self> {
         let scratch = Scratch::new()?;
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        scratch.text("certificate", own.cert.pem())?;
+        scratch.text("key", own.signing_key.serialize_pem())?;
+        let (certificate, key) = (scratch.at("certificate"), scratch.at("key"));
+        let directives = format!("sendfile on; ssl_certificate {certificate}; ssl_certificate_key {key};");
+        Self::within(scratch, &directives, false)
+    }
+
+    fn within(scratch: Scratch, directives: &str, recorded: bool) -> Result<Self> {
         fs::create_dir(scratch.at("www"))?;
         scratch.file("www/file", usize::try_from(SIZE)?)?;
         // Between our finding a free port and nginx's binding it, somebody else may.
@@ -50,7 +65,8 @@ impl Nginx {
             })?;
             if serving {
                 let master = until("nginx's pid", || Ok(scratch.read("pid")?.trim().parse().ok()))?;
-                let nginx = Self { scratch, address, process, master };
+                let scheme = if directives.contains("ssl_certificate") { "https" } else { "http" };
+                let nginx = Self { scratch, address, scheme, process, master };
                 until("nginx's workers", || Ok((nginx.workers()?.len() == 2).then_some(())))?;
                 return Ok(nginx);
             }
@@ -66,11 +82,11 @@ impl Nginx {
     fn fetch(&self) -> Result<u64> {
         let mut headers = 0;
         for _ in 0..TIMES {
-            let url = format!("http://{}/file", self.address);
+            let url = format!("{}://{}/file", self.scheme, self.address);
             let mut curl = Command::new("curl");
             let options = [
                 "-q",
-                "-sS",
+                "-sSk",
                 "--noproxy",
                 "*",
                 "-o",
@@ -118,6 +134,16 @@ impl Nginx {
         Ok((ended.status, verdict))
     }
 
+    /// What `zcprof advise` says of its workers: all of it, and what of it is advised.
+    fn advised(&self) -> Result<(Value, Vec<Value>)> {
+        let (_, ended) = self.watch(&["advise"], || self.fetch())?;
+        let report: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
+        let processes = report["processes"].as_array().context("no list")?.iter();
+        let all = processes.flat_map(|one| one["advice"].as_array().cloned().unwrap_or_default());
+        let advised = all.filter(|one| one["advised"] == true).collect();
+        Ok((report, advised))
+    }
+
     fn profile(&self) -> Result<(u64, Profile)> {
         let (headers, ended) = self.watch(&["profile"], || self.fetch())?;
         assert_eq!(ended.status, 0, "{ended:?}");
@@ -150,11 +176,12 @@ fn configuration(scratch: &Scratch, address: SocketAddr, directives: &str) -> St
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {directory}/{kind};\n"))
         .concat();
+    let tls = if directives.contains("ssl_certificate") { " ssl" } else { "" };
     format!(
         "daemon off;\nmaster_process on;\nworker_processes 2;\n{user}\npid {directory}/pid;\n\
          events {{ worker_connections 64; }}\n\
          http {{\n  access_log off;\n  {directives}\n{temporary}\
-         server {{ listen {address}; root {directory}/www; }}\n}}\n"
+         server {{ listen {address}{tls}; root {directory}/www; }}\n}}\n"
     )
 }
 
@@ -281,5 +308,35 @@ fn verify_fails_without_sendfile() -> Result<()> {
     assert_eq!((status, found["verdict"].as_str()), (1, Some("fail")), "{found}");
     assert_eq!(found["matching_bytes"].as_u64(), Some(0), "{found}");
     assert!(found["total_bytes"].as_u64().is_some_and(|bytes| bytes > TIMES * SIZE), "{found}");
+    Ok(())
+}
+
+#[test]
+fn without_sendfile_it_is_advised() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (report, advised) = Nginx::start(false, false)?.advised()?;
+    let sum = |field: &str| advised.iter().filter_map(|one| one[field].as_u64()).sum::<u64>();
+    assert_eq!(sum("candidate_bytes"), TIMES * SIZE, "{report:#}");
+    assert_eq!(sum("saved_copied_bytes"), 2 * TIMES * SIZE, "{report:#}");
+    assert!(advised.iter().all(|one| one["call"] == "sendfile" && one["sink"] == "tcp"), "{report:#}");
+    let group = &report["groups"][0];
+    assert_eq!((&group["group"], &group["advice"][0]["candidate_bytes"]), (&"nginx".into(), &(TIMES * SIZE).into()));
+    Ok(())
+}
+
+#[test]
+fn with_sendfile_or_tls_nothing_is_advised() -> Result<()> {
+    if not_here() {
+        return Ok(());
+    }
+    let (report, advised) = Nginx::start(true, false)?.advised()?;
+    assert!(advised.is_empty(), "{report:#}");
+    let (report, advised) = Nginx::with_tls()?.advised()?;
+    assert!(advised.is_empty(), "{report:#}");
+    // It is said why not.
+    let text = report.to_string();
+    assert!(text.contains("libssl") && text.contains("other buffers"), "{report:#}");
     Ok(())
 }

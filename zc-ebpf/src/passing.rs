@@ -43,8 +43,8 @@ pub struct Range {
 /// What is known of a region, or of others of the same bucket.
 #[repr(C)]
 pub struct Bucket {
-    /// 1 while a processor changes its ranges.
-    lock: u64,
+    /// Counts the changes of its ranges: odd while a processor makes one.
+    changes: u64,
     ranges: [Range; RANGES],
 }
 
@@ -87,9 +87,11 @@ extern "C" fn read_into(code: u64, start: u64, bytes: u64, space: u64) -> u64 {
     let mut part = Range { space, start, end: if end < boundary { end } else { boundary }, kind };
     for _ in 0..2 {
         if let Some(bucket) = bucket_of(space, part.start, shift) {
-            if lock(bucket) {
-                keep(bucket, &part);
-                exchange(&mut bucket.lock, 0);
+            if !is_kept(bucket, &part) {
+                if let Some(changes) = lock(bucket) {
+                    keep(bucket, &part);
+                    exchange(&mut bucket.changes, changes + 2);
+                }
             }
         }
         if part.end == end {
@@ -111,14 +113,36 @@ fn bucket_of(space: u64, address: u64, shift: u32) -> Option<&'static mut Bucket
     unsafe { READ_RANGES.get_ptr_mut(number as u32)?.as_mut() }
 }
 
+/// Where in a bucket a range goes, if it has the choice.
 #[inline(always)]
-fn lock(bucket: &mut Bucket) -> bool {
+fn home(start: u64) -> usize {
+    (start >> 12) as usize & (RANGES - 1)
+}
+
+/// Whether the very same is known already, as of a buffer that is used again and again.
+#[inline(always)]
+fn is_kept(bucket: &Bucket, new: &Range) -> bool {
+    let range = &bucket.ranges[home(new.start)];
+    range.space == new.space && range.kind == new.kind && range.start <= new.start && new.end <= range.end
+}
+
+/// Begins a change; tells how many there were.
+#[inline(always)]
+fn lock(bucket: &mut Bucket) -> Option<u64> {
     for _ in 0..PATIENCE {
-        if compare_exchange(&mut bucket.lock, 0, 1) == 0 {
-            return true;
+        let changes = current(&bucket.changes) & !1;
+        if compare_exchange(&mut bucket.changes, changes, changes + 1) == changes {
+            return Some(changes);
         }
     }
-    false
+    None
+}
+
+/// A word that another processor may change.
+#[inline(always)]
+fn current(word: &u64) -> u64 {
+    // SAFETY: a live word.
+    unsafe { core::ptr::read_volatile(word) }
 }
 
 /// Keeps a range in a bucket: what others have of it is theirs no more.
@@ -126,8 +150,8 @@ fn lock(bucket: &mut Bucket) -> bool {
 fn keep(bucket: &mut Bucket, new: &Range) {
     let (mut start, mut end) = (new.start, new.end);
     // Whose place it takes if there is no other.
-    let mut place = (start >> 12) as usize & (RANGES - 1);
-    let mut is_free = false;
+    let mut place = home(start);
+    let mut is_free = bucket.ranges[place].space == 0;
     for i in 0..RANGES {
         let range = &mut bucket.ranges[i];
         if range.space != new.space {
@@ -190,16 +214,16 @@ extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
     // SAFETY: the walk that `written_from` passed.
     let walk = unsafe { &mut *walk };
     let (mut here, mut kind, mut next) = (0, 0, ((walk.at >> REGIONS[0]) + 1) << REGIONS[0]);
+    let mut is_stable = true;
     for shift in REGIONS {
         let Some(bucket) = bucket_of(walk.space, walk.at, shift) else { return 1 };
+        let changes = current(&bucket.changes);
         for range in &bucket.ranges {
-            // SAFETY: a live word; volatile, for another processor may change it meanwhile.
-            let space = |range: &Range| unsafe { core::ptr::read_volatile(&raw const range.space) };
-            if here != 0 || space(range) != walk.space {
+            if here != 0 || current(&range.space) != walk.space {
                 continue;
             }
             let (start, end, source) = (range.start, range.end, range.kind);
-            if space(range) != walk.space {
+            if current(&range.space) != walk.space {
                 continue;
             }
             if start <= walk.at && walk.at < end {
@@ -208,6 +232,11 @@ extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
                 next = start;
             }
         }
+        is_stable &= changes & 1 == 0 && current(&bucket.changes) == changes;
+    }
+    if here == 0 && !is_stable {
+        // Again: what was not found may just have been moved.
+        return 0;
     }
     if here != 0 {
         // SAFETY: the running thread's ledger.

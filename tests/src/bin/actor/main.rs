@@ -8,6 +8,7 @@ mod files;
 mod identity;
 mod kernel_moves;
 mod open;
+mod passing;
 mod signals;
 mod sockets;
 mod storm;
@@ -33,6 +34,7 @@ const FAMILIES: &[&[(&str, Scenario)]] = &[
     storm::SCENARIOS,
     uring::SCENARIOS,
     wide::SCENARIOS,
+    passing::SCENARIOS,
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -267,7 +267,9 @@ fn the_description_names_every_route() {
         assert!(!answer.body.contains("no-such-resource"), "{path} is described but not served");
     }
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in ["Profile", "Problem", "ProcessList", "GroupList", "PathList", "ProbeList", "Verification", "AdviceReport"] {
+    for name in
+        ["Profile", "Problem", "ProcessList", "GroupList", "PathList", "ProbeList", "Verification", "AdviceReport"]
+    {
         assert!(schemas.contains_key(name), "{name}");
     }
     // Every reference leads somewhere.

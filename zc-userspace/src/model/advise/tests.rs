@@ -70,9 +70,10 @@ fn the_call_depends_on_both_ends() {
 
 #[test]
 fn what_no_call_moves_is_not_advised() {
-    for (source, sink, why) in
-        [(Endpoint::Udp, Endpoint::Tcp, "datagrams"), (Endpoint::Other, Endpoint::Device, "sendfile would copy as often")]
-    {
+    for (source, sink, why) in [
+        (Endpoint::Udp, Endpoint::Tcp, "datagrams"),
+        (Endpoint::Other, Endpoint::Device, "sendfile would copy as often"),
+    ] {
         let all = relay(source, sink, MIB, MIB, MIB);
         let [one] = &all[..] else { panic!("{all:?}") };
         assert!(!one.advised && one.call.is_none() && one.reason.starts_with(why), "{one:?}");
