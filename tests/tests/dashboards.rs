@@ -240,12 +240,18 @@ fn drive(stop: &AtomicBool) -> Result<()> {
     let names: Vec<_> =
         all.iter().filter(|one| one["available"] == true).filter_map(|one| one["name"].as_str()).collect();
     assert!(names.len() > 50, "{names:?}");
+    // What is written out from where it was read into, by the same name.
+    let cat = run(Command::new("sh").args(["-c", "command -v cat"]))?;
+    std::os::unix::fs::symlink(cat.stdout.trim(), scratch.at(GROUP))?;
+    scratch.file("file", 1 << 20)?;
+    let pass = format!("{} {} | cat > /dev/null", scratch.at(GROUP), scratch.at("file"));
     while !stop.load(Ordering::Relaxed) {
         for name in &names {
             let words = ["workload", "run", name, "--bytes", "256KiB", "--chunk", "16KiB", "--directory"];
             let ended = run(command(words).arg(scratch.path()))?;
             assert_eq!(ended.status, 0, "{name}: {ended:?}");
         }
+        assert_eq!(run(Command::new("sh").args(["-c", &pass]))?.status, 0);
     }
     Ok(())
 }

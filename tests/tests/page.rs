@@ -80,6 +80,26 @@ fn api(daemon: &Daemon, pid: u32) -> Result<[f64; 3]> {
     Ok([figure("bytes")?, figure("copied_bytes")?, figure("delivered_bytes")?])
 }
 
+#[test]
+fn says_what_could_be_saved() -> Result<()> {
+    if without("chromium") {
+        return Ok(());
+    }
+    let daemon = Daemon::start(&[])?;
+    let scratch = Scratch::new()?;
+    scratch.file("file", 64 << 20)?;
+    let mut browser = open(&daemon)?;
+    let told = "tr[data-advice=\"file>pipe\"][data-advised=true]";
+    until("the advice", || {
+        let piped = format!("cat {0} | cat > {0}2", scratch.at("file"));
+        assert_eq!(run(Command::new("sh").args(["-c", &piped]))?.status, 0);
+        Ok((browser.evaluate(&format!("document.querySelector('{told}') !== null"))? == true).then_some(()))
+    })?;
+    let row = browser.text(told)?;
+    assert!(row.contains("cat (pid") && row.contains("splice") && row.contains("67,108,864"), "{row}");
+    assert_at_peace(&mut browser, &daemon)
+}
+
 /// Nothing went wrong on the page, and nothing came from elsewhere.
 fn assert_at_peace(browser: &mut Browser, daemon: &Daemon) -> Result<()> {
     let origins = "[...new Set(performance.getEntriesByType('resource').map((one) => new URL(one.name).origin))]";

@@ -17,7 +17,7 @@ fn check(scenario: &str) -> Result<()> {
     let after = helper.observe(agent)?;
     let (counted, report) = (after.counters.since(&before.counters), helper.finish()?);
     for (source, sink, cell) in passed::pairs() {
-        let expected = report.notes.get(&format!("{source}:{sink}")).and_then(|bytes| bytes.as_u64()).unwrap_or(0);
+        let expected = report.notes.get(format!("{source}:{sink}")).and_then(serde_json::Value::as_u64).unwrap_or(0);
         assert_eq!(counted.get(cell).bytes, expected, "{scenario}: from {source} to {sink}");
     }
     report.notes.get("file:file").map(drop).context("nothing was said")

@@ -302,6 +302,8 @@ fn behind(labels: &str) -> Vec<Panel> {
             .query(by("kind", "zcprof_context_switches_total"), "{{kind}}"),
         Panel::new(Kind::Stack, "ops", "Page faults", "Minor ones, and major ones that wait for I/O.")
             .query(by("kind", "zcprof_page_faults_total"), "{{kind}}"),
+        Panel::new(Kind::Lines, "Bps", "Pass-through candidates", "Bytes per second written out from the very memory that they had been read into, by source and sink: an upper bound of what sendfile or splice might have moved; zcprof advise says more.")
+            .query(by("source, sink", "zcprof_pass_through_bytes_total"), "{{source}} to {{sink}}"),
         Panel::new(Kind::Lines, "Bps", "mmap of files", "Bytes per second that mmap calls asked to map; what faults then mapped is among the copy paths, as mmap.")
             .query(format!("sum({})", rate("zcprof_mmap_requested_bytes_total", labels)), "asked for"),
     ]

@@ -1,14 +1,16 @@
 // Asks the daemon every two seconds, keeps what it answers, and shows the moment that is chosen.
 "use strict";
 import { drawFlow, drawStrip } from "/flow.js";
-import { fillHops, fillProbes, fillProcesses, visible } from "/table.js";
+import { fillAdvice, fillHops, fillProbes, fillProcesses, visible } from "/table.js";
 
 const INTERVAL = 2000;
+// What could be saved is asked for less often.
+const ADVICE = 5000;
 // How far back the daemon's history and ours go, in milliseconds.
 const REACH = 11 * 60 * 1000;
 const at = (id) => document.getElementById(id);
 
-const state = { whose: "", points: new Map(), probes: [], sort: "bytes", order: "desc", processes: null, generation: 0 };
+const state = { whose: "", points: new Map(), probes: [], sort: "bytes", order: "desc", processes: null, generation: 0, advised: -Infinity };
 
 async function ask(path) {
   const answer = await fetch(path);
@@ -102,6 +104,18 @@ async function groups() {
   select.value = state.whose;
 }
 
+// Of the last minute, or of as much of it as the daemon runs; a while is enough to tell.
+async function advice() {
+  if (performance.now() - state.advised < ADVICE) return;
+  const answer = await ask("/api/v1/advise?window=1m").catch((error) => {
+    if (error.status === 503) return null;
+    throw error;
+  });
+  if (answer === null) return;
+  state.advised = performance.now();
+  fillAdvice(at("advice"), answer.processes);
+}
+
 function choose(whose, name) {
   const select = at("whose");
   if (![...select.options].some((option) => option.value === whose)) select.add(new Option(name, whose), 1);
@@ -127,7 +141,7 @@ async function refresh() {
     const { kernel, probes } = await ask("/api/v1/probes");
     state.probes = probes;
     fillProbes(at("probes"), probes);
-    await Promise.all([processes(), groups()]);
+    await Promise.all([processes(), groups(), advice()]);
     await history();
     show();
     say(`Live. Linux ${kernel}.`, false);

@@ -68,6 +68,26 @@ export function fillProcesses(body, processes, choose) {
   for (const [key, kept] of past) if (now - kept.seen > 60000) past.delete(key);
 }
 
+// What is advised first; of what is not, only the reason matters.
+export function fillAdvice(body, processes) {
+  body.replaceChildren();
+  const all = processes.flatMap(({ process, advice }) => advice.map((one) => ({ process, ...one })));
+  all.sort((a, b) => b.advised - a.advised || b.saved_copied_bytes - a.saved_copied_bytes);
+  for (const one of all) {
+    const row = body.insertRow();
+    Object.assign(row.dataset, { advice: `${one.source}>${one.sink}`, of: one.process.pid, advised: one.advised });
+    cell(row, `${visible(one.process.comm)} (pid ${one.process.pid})`, "name");
+    cell(row, one.source);
+    cell(row, one.sink);
+    cell(row, number.format(one.candidate_bytes), "number");
+    cell(row, one.call ?? "none");
+    cell(row, one.advised ? number.format(one.saved_copied_bytes) : "", "number");
+    cell(row, one.advised ? number.format(one.saved_mode_switches) : "", "number");
+    cell(row, visible(one.reason), "text");
+  }
+  if (all.length === 0) cell(body.insertRow(), "Nothing is copied needlessly, as far as can be seen.").colSpan = 8;
+}
+
 export function fillProbes(body, probes) {
   body.replaceChildren();
   for (const probe of probes) {
