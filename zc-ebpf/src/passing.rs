@@ -138,6 +138,15 @@ fn lock(bucket: &mut Bucket) -> Option<u64> {
     None
 }
 
+/// An index that the compiler does not look through: it would make a pointer of it that it compares with the array's
+/// end, which the verifier does not understand before 6.18.
+#[inline(always)]
+fn opaque(mut index: usize) -> usize {
+    // SAFETY: it changes nothing.
+    unsafe { core::arch::asm!("{0} &= -1", inout(reg) index, options(pure, nomem, nostack)) };
+    index
+}
+
 /// A word that another processor may change.
 #[inline(always)]
 fn current(word: &u64) -> u64 {
@@ -153,7 +162,7 @@ fn keep(bucket: &mut Bucket, new: &Range) {
     let mut place = home(start);
     let mut is_free = bucket.ranges[place].space == 0;
     for i in 0..RANGES {
-        let range = &mut bucket.ranges[i];
+        let range = &mut bucket.ranges[opaque(i) & (RANGES - 1)];
         if range.space != new.space {
             if range.space == 0 && !is_free {
                 place = i;
@@ -218,7 +227,8 @@ extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
     for shift in REGIONS {
         let Some(bucket) = bucket_of(walk.space, walk.at, shift) else { return 1 };
         let changes = current(&bucket.changes);
-        for range in &bucket.ranges {
+        for i in 0..RANGES {
+            let range = &bucket.ranges[opaque(i) & (RANGES - 1)];
             if here != 0 || current(&range.space) != walk.space {
                 continue;
             }
