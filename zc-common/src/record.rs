@@ -224,6 +224,8 @@ pub struct ThreadLedger {
     pub socket: u64,
     /// The cell that was counted on last.
     pub last_cell: u64,
+    /// What was counted since the operation at hand began: for those who listen.
+    pub told: Cell,
     /// The system call, by its number among the thread's, that pass-through was last counted for.
     pub passed_at: u64,
     /// Its last fault.
@@ -325,6 +327,36 @@ pub const EVENT_EXEC: u32 = 2;
 /// The last thread of a process exited.
 pub const EVENT_EXIT: u32 = 3;
 
+/// An operation, or what belongs to the one before: bytes of it in memory of another kind.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OperationEvent {
+    /// When, in ns since boot.
+    pub time: u64,
+    /// Payload.
+    pub bytes: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Cell of the catalogue, or one of those below [`FIRST_ROW_CELL`].
+    pub cell: u32,
+    /// 1; 0 for what belongs to the one before.
+    pub operations: u32,
+}
+
+/// A process whose operations are told one by one.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ListenedTo {
+    /// Start of the process in ns since boot.
+    pub process_start: u64,
+    /// Operations that found the ring full.
+    pub lost_operations: u64,
+    /// Events that did.
+    pub lost: u64,
+}
+
 /// The audit of one thread: bytes that the kernel's copy routines were called for, and what is no payload.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -358,12 +390,13 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS + 18 * passed::THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 32 + 48 + 32 + 32 + 24 * VMA_SLOTS + size_of::<ThreadCells>());
+    assert!(size_of::<ThreadLedger>() == 64 + 48 + 48 + 32 + 32 + 24 * VMA_SLOTS + size_of::<ThreadCells>());
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());
     assert!(size_of::<Fallback>() == 40 + 16 * CELLS);
     assert!(size_of::<ThreadHead>() == 112);
     assert!(size_of::<LifecycleEvent>() == 64 + 8);
+    assert!(size_of::<OperationEvent>() == 32);
     assert!(size_of::<ExecEvent>() == 64 + 8 + 256);
 };

@@ -122,6 +122,8 @@ pub fn new_id() -> u64 {
 #[inline(always)]
 pub fn count(ledger: &mut ThreadLedger, cell: u8, operations: u64, bytes: u64) {
     ledger.last_cell = u64::from(cell);
+    ledger.told.operations += operations;
+    ledger.told.bytes += bytes;
     let home = cell as usize & (THREAD_CELLS - 1);
     if ledger.counters.owners[home] == cell {
         let cell = &mut ledger.counters.cells[home];

@@ -13,7 +13,7 @@ use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
 use crate::kernel::{At, Known, Task, read_user};
 use crate::maps::{self, TABLE, config};
-use crate::{account, buffer, endpoint, passing, sockets};
+use crate::{account, buffer, endpoint, passing, sockets, streams};
 
 // include/linux/socket.h, v6.1.
 const MSG_PEEK: u64 = 2;
@@ -146,8 +146,10 @@ pub extern "C" fn count_call(ledger: *mut ThreadLedger, args: *const Moved) -> u
     // SAFETY: callers pass where the running thread counts, and a call.
     if let (Some(ledger), Some(args)) = unsafe { (ledger.as_mut(), args.as_ref()) } {
         ledger.socket = 0;
+        streams::begin(ledger);
         call(ledger, args);
         tell_of_socket(ledger);
+        streams::tell(ledger);
     }
     0
 }
@@ -280,6 +282,7 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         return;
     }
     ledger.socket = 0;
+    streams::begin(ledger);
     let reads = call == Call::Read as u8;
     let socket = if reads { core::ptr::null_mut() } else { &raw mut ledger.socket };
     let far = endpoint::descriptor(task, argument::<0>(regs), socket);
@@ -300,6 +303,7 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
         }
     }
     tell_of_socket(ledger);
+    streams::tell(ledger);
 }
 
 /// Tells whose the socket is that the call at hand has sent on, if it has.

@@ -16,6 +16,7 @@ mod passing;
 mod probes;
 mod slots;
 mod sockets;
+mod streams;
 
 use core::ffi::c_void;
 

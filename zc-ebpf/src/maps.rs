@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
 use zc_common::record::{
-    Audit, Cell, DISKS as DISK_COUNT, Device, Fallback, LifecycleEvent, NET_OTHER, SLOTS as SLOT_COUNT, SharedKey,
-    Slot, SocketOwner, ThreadLedger, Usage,
+    Audit, Cell, DISKS as DISK_COUNT, Device, Fallback, LifecycleEvent, ListenedTo, NET_OTHER, OperationEvent,
+    SLOTS as SLOT_COUNT, SharedKey, Slot, SocketOwner, ThreadLedger, Usage,
 };
 
 use crate::classify::aio::AioKey;
@@ -36,6 +36,10 @@ const ZEROCOPY_PACKETS: usize = 8_192;
 const REQUESTS_NOTED: usize = 32_768;
 /// Bytes of the ring of lifecycle events: 8,000 commands, each forked, executed and gone.
 const RING: usize = 4 << 20;
+/// Bytes of the ring of operations: 200,000, a fifth of a second at a million a second.
+const OPERATIONS_RING: usize = 8 << 20;
+/// Processes that may be listened to at once.
+const LISTENED_TO_PROCESSES: usize = 64;
 
 /// Task storage: not in aya-ebpf 0.2.1, written after the kernel's rules for it (no key type but int, no maximum,
 /// BPF_F_NO_PREALLOC: kernel/bpf/bpf_local_storage.c, v6.1).
@@ -174,6 +178,18 @@ pub static LAST_ID: Array<u64, 1> = Array::new();
 /// fork, exec and exit of processes.
 #[btf_map]
 pub static EVENTS: RingBuf<LifecycleEvent, RING> = RingBuf::new();
+
+/// How many processes are listened to.
+#[btf_map]
+pub static STREAMS: Array<u64, 1> = Array::new();
+
+/// Which, by pid.
+#[btf_map]
+pub static LISTENED_TO: HashMap<u32, ListenedTo, LISTENED_TO_PROCESSES> = HashMap::new();
+
+/// What they do.
+#[btf_map]
+pub static OPERATIONS: RingBuf<OperationEvent, OPERATIONS_RING> = RingBuf::new();
 
 /// `Call` by system call number.
 #[unsafe(no_mangle)]

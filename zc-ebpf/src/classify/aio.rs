@@ -12,7 +12,7 @@ use super::note::{self, Noted, PIECES};
 use super::{Operation, piece};
 use crate::kernel::{Task, read_user};
 use crate::maps::{self, AIO, TABLE, config, offset};
-use crate::{account, endpoint, sockets};
+use crate::{account, endpoint, sockets, streams};
 
 // include/uapi/linux/aio_abi.h, v6.1.
 const PREAD: u16 = 0;
@@ -131,6 +131,7 @@ extern "C" fn on_reaped(index: u32, walk: *mut Walk) -> i64 {
         }
     }
     let _ = AIO.remove(&key);
+    streams::tell(ledger);
     0
 }
 

@@ -28,7 +28,7 @@ use crate::account::{self, COUNT};
 use crate::kernel::{Task, number};
 use crate::maps::{REQUESTS, THREADS, config, offset};
 use crate::probes::identity;
-use crate::{buffer, endpoint, passing, slots, sockets};
+use crate::{buffer, endpoint, passing, slots, sockets, streams};
 
 /// Counts for the task that submitted a request: in the running thread's ledger if it is of the same process.
 #[derive(Clone, Copy)]
@@ -137,6 +137,7 @@ pub fn complete(address: u64) {
     };
     // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
     let ledger = slots::located(thread);
+    streams::begin(ledger);
     match buffer::remembered(ledger, buffer::sequence(task.untrusted()), buffer) {
         Some(found) if bytes <= found.end - buffer => {
             piece(ledger, operation, found.endpoint, bytes);
@@ -144,6 +145,7 @@ pub fn complete(address: u64) {
         }
         _ => _ = count_buffer(ledger, operation.0, buffer, bytes),
     }
+    streams::tell(ledger);
     sent(ledger, request, operation, socket);
 }
 
@@ -177,6 +179,19 @@ extern "C" fn complete_other(address: u64, way: u64) -> u64 {
 #[inline(always)]
 fn count(request: Request, way: u8, noted: Option<&Noted>) {
     let (owner, bytes) = (Owner::of(request.task()), request.result() as u32);
+    // SAFETY: the running thread's ledger, or none.
+    if let Some(ledger) = unsafe { owner.ledger.as_mut() } {
+        streams::begin(ledger);
+    }
+    count_other(owner, request, way, noted, bytes);
+    // SAFETY: the same.
+    if let Some(ledger) = unsafe { owner.ledger.as_mut() } {
+        streams::tell(ledger);
+    }
+}
+
+#[inline(always)]
+fn count_other(owner: Owner, request: Request, way: u8, noted: Option<&Noted>, bytes: u32) {
     let what = endpoint::of_file_at(request.file());
     let far = what as u8;
     if way & BETWEEN != 0 {

@@ -18,6 +18,7 @@ use crate::export::api::{App, router};
 use crate::export::history::History;
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
+use crate::export::streams::Streams;
 use crate::export::web::Web;
 use crate::export::{About, VERSION};
 use crate::kernel::{Ledgers, kernel_release};
@@ -88,6 +89,17 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         let named = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK);
         named.spawn(move || keep(&agent, &source, &history, &stopped)).context("can't start a thread")?
     };
+    let streams = agent.take_operations().map(|operations| Arc::new(Streams::new(operations)));
+    let teller = streams.clone().map(|streams| {
+        let source = Arc::clone(&source);
+        let is_gone = move |key| {
+            let latest = source.latest();
+            latest.is_some_and(|latest| latest.by_key(key).is_some_and(|process| process.exited))
+        };
+        let named = std::thread::Builder::new().name("teller".to_owned()).stack_size(STACK);
+        named.spawn(move || streams.run(is_gone))
+    });
+    let teller = teller.transpose().context("can't start a thread")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -95,17 +107,26 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         .enable_all()
         .build()
         .context("can't start the HTTP server")?;
-    let app = Arc::new(App { about, source, history });
+    let app = Arc::new(App { about, source, history, streams: streams.clone() });
     let served = runtime.block_on(async {
         let signals = wait_for_signal()?;
         stops.thread_unblock().context("can't let signals through")?;
         for listener in &listeners {
             info!(address = %listener.local_addr()?, "listening");
         }
-        serve(listeners, router(app, web.clone()), web, signals).await.context("can't serve HTTP")
+        let stop = async {
+            signals.await;
+            // Answers that would go on for ever.
+            streams.iter().for_each(|streams| streams.close());
+        };
+        serve(listeners, router(app, web.clone()), web, stop).await.context("can't serve HTTP")
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(stop);
+    streams.iter().for_each(|streams| streams.close());
+    if teller.is_some_and(|teller| teller.join().is_err()) {
+        error!("the thread that tells operations had failed");
+    }
     if keeper.join().is_err() {
         error!("the thread that keeps the ledger had failed");
     }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::kernel::{Ledgers, LoadError, Options, ProbeStatus, Tracer};
+use crate::kernel::{Ledgers, LoadError, Operations, Options, ProbeStatus, Tracer};
 use crate::ledger::{Ledger, Settings, Snapshot};
 use crate::model::Catalogue;
 
@@ -86,6 +86,11 @@ impl Agent {
         let last = ledger.apply(tracer.read()?, taken, &Procfs);
         ledger.close(tracer.take_shared(&last)?);
         Ok(ledger.snapshot(taken, taken.elapsed()))
+    }
+
+    /// What tells operations one by one: for whoever asks first.
+    pub fn take_operations(&self) -> Option<Operations> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).tracer.take_operations()
     }
 
     /// Takes lifecycle events off the ring, so that it does not fill between readings.

@@ -9,6 +9,7 @@ pub mod prometheus;
 pub mod rules;
 pub mod serve;
 pub mod source;
+pub mod streams;
 #[cfg(test)]
 mod testing;
 pub mod web;

@@ -64,6 +64,11 @@ impl Problem {
         Self::new("urn:zcprof:problem:not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// Others have all there is.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new("urn:zcprof:problem:busy", "Busy", StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// Nobody has said who asks, or not rightly.
     pub fn unauthorized() -> Self {
         let detail = "the daemon's web configuration asks for a name and a password (HTTP Basic authentication)";

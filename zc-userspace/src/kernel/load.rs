@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::Map;
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use zc_common::config::{Config, table};
@@ -134,9 +134,10 @@ pub(super) fn link_iterator(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<OwnedFd, 
     bpf::link_iterator(fd.as_fd()).map_err(|error| error.to_string())
 }
 
-pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>, LoadError> {
+/// Takes a map out of the object.
+pub(super) fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, LoadError> {
     let map = ebpf.take_map(name).ok_or_else(|| LoadError::Load(format!("the eBPF object lacks the map {name}")))?;
-    RingBuf::try_from(map).map_err(|error| LoadError::Load(chain(&error)))
+    M::try_from(map).map_err(|error| LoadError::Load(chain(&error)))
 }
 
 /// What prints the kernel half's log lines. The built-in object has none; one that is built with its debug-log feature

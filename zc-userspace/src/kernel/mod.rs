@@ -8,6 +8,7 @@ mod events;
 mod load;
 mod object;
 mod offsets;
+mod operations;
 mod probes;
 mod read;
 mod tracer;
@@ -15,6 +16,7 @@ mod tracer;
 pub use audit::{Audit, AuditError, Audited, Kind, Watch};
 pub use events::{Lifecycle, LifecycleKind};
 pub use load::EmptyProbe;
+pub use operations::Operations;
 pub use probes::{
     BLOCK, FAULTS, IO_URING, MAPPING, NET, PASS_THROUGH, ProbeStatus, SCHED, is_optional, kernel_release,
 };

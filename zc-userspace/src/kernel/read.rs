@@ -185,6 +185,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     forget: [0; 6],
     socket: 0,
     last_cell: 0,
+    told: EMPTY_CELL,
     passed_at: 0,
     fault: FaultState { address: 0, code: 0 },
     usage: Usage { voluntary: 0, involuntary: 0, minor_faults: 0, major_faults: 0 },

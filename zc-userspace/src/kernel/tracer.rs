@@ -13,11 +13,10 @@ use zc_common::record::{Cell, Device, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
 use super::events::{Events, Lifecycle};
-use super::load::{
-    Programs, attach, attach_all, link_iterator, load_all, load_object, optional, take_map, verifier_says,
-};
+use super::load::{Programs, attach, attach_all, link_iterator, load_all, load_object, optional, take, verifier_says};
 use super::object::Blanks;
 use super::offsets::MissingField;
+use super::operations::Operations;
 use super::probes::{Family, NET, OPTIONAL, PASS_THROUGH, ProbeStatus};
 use super::read::{self, Devices, HandedOut, ProbeRuns, Reading};
 use super::{object, offsets};
@@ -116,6 +115,7 @@ pub struct Tracer {
     ebpf: Ebpf,
     iterator: OwnedFd,
     events: Events,
+    operations: Option<Operations>,
     handed_out: HandedOut,
     probes: Vec<ProbeStatus>,
     attached_at: u64,
@@ -194,11 +194,13 @@ impl Tracer {
             probes.push(family.status(loaded.and_then(|programs| attach_all(&mut ebpf, &programs))));
         }
         probes.extend(ProbeStatus::not_in_this_build());
-        let events = Events::new(take_map(&mut ebpf, "EVENTS")?);
+        let operations = Operations::take(&mut ebpf)?;
+        let events = Events::new(take(&mut ebpf, "EVENTS")?);
         Ok(Self {
             ebpf,
             iterator,
             events,
+            operations: Some(operations),
             handed_out: HandedOut::new(),
             probes,
             attached_at,
@@ -211,6 +213,11 @@ impl Tracer {
     #[must_use]
     pub fn probes(&self) -> &[ProbeStatus] {
         &self.probes
+    }
+
+    /// What tells operations one by one: for whoever asks first.
+    pub fn take_operations(&mut self) -> Option<Operations> {
+        self.operations.take()
     }
 
     /// Reads everything counted so far. Exited threads are handed out once.

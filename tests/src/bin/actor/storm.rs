@@ -10,7 +10,34 @@ use zc_tests::script::{Script, arg, raw};
 use crate::{Scenario, open};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] =
-    &[("storm", storm), ("one_wave", one_wave), ("waves", waves), ("sleepers", sleepers)];
+    &[("storm", storm), ("one_wave", one_wave), ("waves", waves), ("sleepers", sleepers), ("read_on", read_on)];
+
+/// Reads single bytes of /dev/zero for so many milliseconds: as fast as it can, or so many in each.
+fn read_on(arguments: &[String]) -> anyhow::Result<()> {
+    let [milliseconds, each] = arguments else { anyhow::bail!("milliseconds, and reads in each") };
+    let (milliseconds, each): (u64, u64) = (milliseconds.parse()?, each.parse()?);
+    let (zero, memory) = (std::fs::File::open("/dev/zero")?, Memory::anonymous(PAGE)?);
+    let mut s = Script::default();
+    s.begin()?;
+    let start = std::time::Instant::now();
+    let mut reads = 0;
+    loop {
+        let passed = start.elapsed().as_micros() as u64;
+        if passed >= milliseconds * 1000 {
+            break;
+        }
+        let due = if each == 0 { reads + 1000 } else { passed * each / 1000 };
+        while reads < due {
+            ensure!(raw(libc::SYS_read, &[arg(zero.as_raw_fd()), memory.at(0), 1])? == 1, "no byte");
+            reads += 1;
+        }
+        if each != 0 {
+            std::thread::yield_now();
+        }
+    }
+    s.note("reads", reads);
+    s.end()
+}
 
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 

@@ -1,6 +1,7 @@
 //! The HTTP API: routes, what they share, and what holds for every answer.
 
 mod advise;
+mod events;
 mod figures;
 mod history;
 mod processes;
@@ -31,6 +32,7 @@ pub(super) use query::profile_of;
 use super::history::History;
 use super::problem::Problem;
 use super::source::Source;
+use super::streams::Streams;
 use super::web::{self, Web};
 use super::{About, page, prometheus};
 use crate::ledger::Snapshot;
@@ -48,6 +50,8 @@ pub struct App {
     pub source: Arc<Source>,
     /// What moved in the last ten minutes.
     pub history: Arc<History>,
+    /// Who listens to operations; none where the kernel tells none.
+    pub streams: Option<Arc<Streams>>,
 }
 
 impl App {
@@ -73,6 +77,7 @@ impl App {
         verify::one,
         verify::any,
         advise::list,
+        events::stream_of,
         processes::groups,
         history::list,
         rules::list,
@@ -97,6 +102,7 @@ pub fn router(app: Arc<App>, web: Option<Arc<Web>>) -> Router {
         .route("/api/v1/processes", get(processes::list))
         .route("/api/v1/processes/{pid}", get(processes::one))
         .route("/api/v1/processes/{pid}/verify", get(verify::one))
+        .route("/api/v1/processes/{pid}/events", get(events::stream_of))
         .route("/api/v1/verify", get(verify::any))
         .route("/api/v1/advise", get(advise::list))
         .route("/api/v1/groups", get(processes::groups))

@@ -46,7 +46,7 @@ impl Answer {
 
 fn app(observe: impl Fn() -> io::Result<Snapshot> + Send + Sync + 'static) -> Arc<App> {
     let history = Arc::new(History::default());
-    Arc::new(App { about: about(), source: Arc::new(Source::new(observe).unwrap()), history })
+    Arc::new(App { about: about(), source: Arc::new(Source::new(observe).unwrap()), history, streams: None })
 }
 
 fn fixed() -> Arc<App> {
@@ -256,6 +256,7 @@ fn the_description_names_every_route() {
         "/api/v1/probes",
         "/api/v1/processes",
         "/api/v1/processes/{pid}",
+        "/api/v1/processes/{pid}/events",
         "/api/v1/processes/{pid}/verify",
         "/api/v1/rules",
         "/api/v1/verify",
