@@ -283,7 +283,8 @@ fn the_description_names_every_route() {
 #[test]
 fn problems_say_what_to_do() {
     get("/api/v1/advice").is_problem(404, "no-such-resource", "/openapi.json");
-    get("/api/v1/processes/10/events").is_problem(404, "no-such-resource", "events");
+    get("/api/v1/processes/11/events").is_problem(404, "no-such-process", "pid 11");
+    get("/api/v1/processes/10/events").is_problem(500, "failed", "nobody tells operations");
     get("/api/v1/processes/11").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/processes/11/verify?mechanism=read").is_problem(404, "no-such-process", "pid 11");
     get("/api/v1/history?pid=11").is_problem(404, "no-such-process", "pid 11");
