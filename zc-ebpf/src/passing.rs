@@ -45,6 +45,11 @@ pub struct Range {
 pub struct Bucket {
     /// Counts the changes of its ranges: odd while a processor makes one.
     changes: u64,
+    /// The range that is being kept, as far as it has grown, and where it goes. All three lie here so that the verifier
+    /// forgets what they may be, and does not check what follows for each.
+    start: u64,
+    end: u64,
+    place: u64,
     ranges: [Range; RANGES],
 }
 
@@ -87,11 +92,8 @@ extern "C" fn read_into(code: u64, start: u64, bytes: u64, space: u64) -> u64 {
     let mut part = Range { space, start, end: if end < boundary { end } else { boundary }, kind };
     for _ in 0..2 {
         if let Some(bucket) = bucket_of(space, part.start, shift) {
-            if !is_kept(bucket, &part) {
-                if let Some(changes) = lock(bucket) {
-                    keep(bucket, &part);
-                    exchange(&mut bucket.changes, changes + 2);
-                }
+            if !is_kept(bucket, &part) && lock(space, part.start, u64::from(shift)) != 0 {
+                keep(space, part.start, part.end, kind << 8 | u64::from(shift));
             }
         }
         if part.end == end {
@@ -126,16 +128,18 @@ fn is_kept(bucket: &Bucket, new: &Range) -> bool {
     range.space == new.space && range.kind == new.kind && range.start <= new.start && new.end <= range.end
 }
 
-/// Begins a change; tells how many there were.
-#[inline(always)]
-fn lock(bucket: &mut Bucket) -> Option<u64> {
+/// Begins a change of an address's bucket; 0 if another processor goes on with one. A function of its own like [`keep`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lock(space: u64, address: u64, shift: u64) -> u64 {
+    let Some(bucket) = bucket_of(space, address, shift as u32 & 0x3f) else { return 0 };
     for _ in 0..PATIENCE {
         let changes = current(&bucket.changes) & !1;
         if compare_exchange(&mut bucket.changes, changes, changes + 1) == changes {
-            return Some(changes);
+            return 1;
         }
     }
-    None
+    0
 }
 
 /// An index that the compiler does not look through: it would make a pointer of it that it compares with the array's
@@ -154,66 +158,112 @@ fn current(word: &u64) -> u64 {
     unsafe { core::ptr::read_volatile(word) }
 }
 
-/// Keeps a range in a bucket: what others have of it is theirs no more.
-#[inline(always)]
-fn keep(bucket: &mut Bucket, new: &Range) {
-    let (mut start, mut end) = (new.start, new.end);
+/// Set in a bucket's `place` if nothing has to give way there.
+const FREE: u64 = 1 << 8;
+
+/// Keeps a range in its bucket, which is locked, and unlocks that: what others have of it is theirs no more. A function
+/// of its own, lest the verifier walk through it again and again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep(space: u64, start: u64, end: u64, kind_and_shift: u64) -> u64 {
+    let Some(bucket) = bucket_of(space, start, kind_and_shift as u32 & 0x3f) else { return 0 };
+    let new = Range { space, start, end, kind: kind_and_shift >> 8 };
+    let home = home(start);
+    set(&mut bucket.start, start);
+    set(&mut bucket.end, end);
     // Whose place it takes if there is no other.
-    let mut place = home(start);
-    let mut is_free = bucket.ranges[place].space == 0;
-    for i in 0..RANGES {
-        let range = &mut bucket.ranges[opaque(i) & (RANGES - 1)];
-        if range.space != new.space {
-            if range.space == 0 && !is_free {
-                place = i;
-                is_free = true;
-            }
-            continue;
-        }
-        if range.end < start || end < range.start {
-            continue;
-        }
-        let is_same = range.kind == new.kind;
-        if is_same || start <= range.start && range.end <= end {
-            if is_same {
-                start = start.min(range.start);
-                end = end.max(range.end);
-            }
-            exchange(&mut range.space, 0);
-            place = i;
-            is_free = true;
-        } else if range.start < start {
-            range.end = start;
-        } else {
-            range.start = end;
-        }
+    set(&mut bucket.place, home as u64);
+    if bucket.ranges[home].space == 0 {
+        set(&mut bucket.place, home as u64 | FREE);
     }
-    let range = &mut bucket.ranges[place & (RANGES - 1)];
+    for i in 0..RANGES {
+        give_way(bucket, &new, opaque(i) & (RANGES - 1));
+    }
+    let place = current(&bucket.place) as usize & (RANGES - 1);
+    let (start, end) = (current(&bucket.start), current(&bucket.end));
+    let range = &mut bucket.ranges[place];
     exchange(&mut range.space, 0);
     range.start = start;
     range.end = end;
     range.kind = new.kind;
-    exchange(&mut range.space, new.space);
+    exchange(&mut range.space, space);
+    let changes = current(&bucket.changes);
+    exchange(&mut bucket.changes, changes + 1);
+    0
 }
 
-/// A walk along what was written.
+/// Merges one that is already there with the one that is kept, or takes from it what they share.
+#[inline(always)]
+fn give_way(bucket: &mut Bucket, new: &Range, i: usize) {
+    let (start, end) = (current(&bucket.start), current(&bucket.end));
+    let range = &mut bucket.ranges[i];
+    if range.space != new.space {
+        if range.space == 0 && current(&bucket.place) & FREE == 0 {
+            set(&mut bucket.place, i as u64 | FREE);
+        }
+        return;
+    }
+    if range.end < start || end < range.start {
+        return;
+    }
+    let is_same = range.kind == new.kind;
+    if is_same || start <= range.start && range.end <= end {
+        if is_same && range.start < start {
+            set(&mut bucket.start, range.start);
+        }
+        if is_same && end < range.end {
+            set(&mut bucket.end, range.end);
+        }
+        exchange(&mut range.space, 0);
+        set(&mut bucket.place, i as u64 | FREE);
+    } else if range.start < start {
+        range.end = start;
+    } else {
+        range.start = end;
+    }
+}
+
+/// Writes a word, and lets nobody know what it was.
+#[inline(always)]
+fn set(word: &mut u64, value: u64) {
+    // SAFETY: a live word.
+    unsafe { core::ptr::write_volatile(word, value) };
+}
+
+/// A walk along what was written. Where it is, and what a step finds, lies in the ledger's `forget`, for the verifier's
+/// sake as in [`Bucket`].
 struct Walk {
     ledger: *mut ThreadLedger,
     space: u64,
-    at: u64,
-    end: u64,
     /// Where it was written to.
     kind: u64,
 }
+
+/// Where the walk is.
+const AT: usize = 0;
+/// Where it ends.
+const END: usize = 1;
+/// How many bytes from here on are in a range.
+const HERE: usize = 2;
+/// What they were read from.
+const KIND: usize = 3;
+/// Where to look next if none are.
+const NEXT: usize = 4;
+/// 1 if a range may have been moved while it was looked for.
+const AGAIN: usize = 5;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn written_from(ledger: *mut ThreadLedger, code: u64, at: u64, bytes: u64, space: u64) -> u64 {
     let kind = maps::entry(&KINDS, code as usize);
-    if kind == NO_KIND || ledger.is_null() {
+    // SAFETY: callers pass the running thread's ledger.
+    let Some(known) = (unsafe { ledger.as_mut() }) else { return 0 };
+    if kind == NO_KIND {
         return 0;
     }
-    let mut walk = Walk { ledger, space, at, end: at + bytes, kind: u64::from(kind) };
+    set(&mut known.forget[AT], at);
+    set(&mut known.forget[END], at + bytes);
+    let mut walk = Walk { ledger, space, kind: u64::from(kind) };
     // SAFETY: the callback has the helper's signature and the walk outlives the call.
     unsafe { bpf_loop(STEPS, on_step as *mut c_void, (&raw mut walk).cast(), 0) };
     0
@@ -222,43 +272,56 @@ extern "C" fn written_from(ledger: *mut ThreadLedger, code: u64, at: u64, bytes:
 extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
     // SAFETY: the walk that `written_from` passed.
     let walk = unsafe { &mut *walk };
-    let (mut here, mut kind, mut next) = (0, 0, ((walk.at >> REGIONS[0]) + 1) << REGIONS[0]);
-    let mut is_stable = true;
+    // SAFETY: the running thread's ledger.
+    let Some(ledger) = (unsafe { walk.ledger.as_mut() }) else { return 1 };
+    let at = current(&ledger.forget[AT]);
+    set(&mut ledger.forget[HERE], 0);
+    set(&mut ledger.forget[AGAIN], 0);
+    set(&mut ledger.forget[NEXT], ((at >> REGIONS[0]) + 1) << REGIONS[0]);
     for shift in REGIONS {
-        let Some(bucket) = bucket_of(walk.space, walk.at, shift) else { return 1 };
+        let Some(bucket) = bucket_of(walk.space, current(&ledger.forget[AT]), shift) else { return 1 };
         let changes = current(&bucket.changes);
         for i in 0..RANGES {
-            let range = &bucket.ranges[opaque(i) & (RANGES - 1)];
-            if here != 0 || current(&range.space) != walk.space {
-                continue;
-            }
-            let (start, end, source) = (range.start, range.end, range.kind);
-            if current(&range.space) != walk.space {
-                continue;
-            }
-            if start <= walk.at && walk.at < end {
-                (here, kind) = (end.min(walk.end) - walk.at, source);
-            } else if walk.at < start && start < next {
-                next = start;
-            }
+            look_at(ledger, walk.space, &bucket.ranges[opaque(i) & (RANGES - 1)]);
         }
-        is_stable &= changes & 1 == 0 && current(&bucket.changes) == changes;
+        if changes & 1 != 0 || current(&bucket.changes) != changes {
+            set(&mut ledger.forget[AGAIN], 1);
+        }
     }
-    if here == 0 && !is_stable {
-        // Again: what was not found may just have been moved.
-        return 0;
-    }
+    let (at, here) = (current(&ledger.forget[AT]), current(&ledger.forget[HERE]));
+    let mut next = at + here;
     if here != 0 {
-        // SAFETY: the running thread's ledger.
-        if let Some(ledger) = unsafe { walk.ledger.as_mut() } {
-            if kind < u64::from(NO_KIND) {
-                count(ledger, passed::cell(kind, walk.kind), here);
-            }
+        let kind = current(&ledger.forget[KIND]);
+        if kind < u64::from(NO_KIND) {
+            count(ledger, passed::cell(kind, walk.kind), here);
         }
-        next = walk.at + here;
+    } else if current(&ledger.forget[AGAIN]) == 0 {
+        next = current(&ledger.forget[NEXT]);
     }
-    walk.at = next;
-    i64::from(walk.at >= walk.end)
+    // Else again: what was not found may just have been moved.
+    set(&mut ledger.forget[AT], next);
+    i64::from(next >= current(&ledger.forget[END]))
+}
+
+/// Whether the bytes at hand lie in a range, or begin to before the next place to look.
+#[inline(always)]
+fn look_at(ledger: &mut ThreadLedger, space: u64, range: &Range) {
+    if current(&range.space) != space || current(&ledger.forget[HERE]) != 0 {
+        return;
+    }
+    let (start, end, kind) = (current(&range.start), current(&range.end), current(&range.kind));
+    // Changed meanwhile.
+    if current(&range.space) != space {
+        return;
+    }
+    let at = current(&ledger.forget[AT]);
+    if start <= at && at < end {
+        let stop = current(&ledger.forget[END]);
+        set(&mut ledger.forget[HERE], end.min(stop) - at);
+        set(&mut ledger.forget[KIND], kind);
+    } else if at < start && start < current(&ledger.forget[NEXT]) {
+        set(&mut ledger.forget[NEXT], start);
+    }
 }
 
 /// Counts in the thread's own ledger, or where that has no room in its process's.
