@@ -17,7 +17,7 @@ use crate::maps::{self, READ_RANGES, config, offset};
 use crate::probes::identity;
 use crate::slots::{compare_exchange, exchange};
 
-/// Buckets: 2.2 MB in all. A power of two.
+/// Buckets: 2.6 MB in all. A power of two.
 pub const BUCKETS: usize = 16_384;
 /// Ranges of a bucket. Where there is no room the next one takes another's place.
 const RANGES: usize = 4;
@@ -68,6 +68,9 @@ pub fn look(ledger: *mut ThreadLedger, operation: Operation, address: u64, bytes
         return;
     }
     let space = At::new(mm, config!(types.mm)).load(offset!(mm_space));
+    if space == 0 {
+        return;
+    }
     if operation.is(Operation::INWARDS) {
         read_into(u64::from(operation.far()), address, bytes, space);
     } else {
@@ -124,8 +127,13 @@ fn home(start: u64) -> usize {
 /// Whether the very same is known already, as of a buffer that is used again and again.
 #[inline(always)]
 fn is_kept(bucket: &Bucket, new: &Range) -> bool {
-    let range = &bucket.ranges[home(new.start)];
-    range.space == new.space && range.kind == new.kind && range.start <= new.start && new.end <= range.end
+    for i in 0..RANGES {
+        let range = &bucket.ranges[opaque(i) & (RANGES - 1)];
+        if range.space == new.space && range.kind == new.kind && range.start <= new.start && new.end <= range.end {
+            return true;
+        }
+    }
+    false
 }
 
 /// Begins a change of an address's bucket; 0 if another processor goes on with one. A function of its own like [`keep`].
@@ -160,6 +168,8 @@ fn current(word: &u64) -> u64 {
 
 /// Set in a bucket's `place` if nothing has to give way there.
 const FREE: u64 = 1 << 8;
+/// Set there if only another memory map's range has to, which may be gone for long.
+const OTHERS: u64 = 1 << 9;
 
 /// Keeps a range in its bucket, which is locked, and unlocks that: what others have of it is theirs no more. A function
 /// of its own, lest the verifier walk through it again and again.
@@ -198,8 +208,11 @@ fn give_way(bucket: &mut Bucket, new: &Range, i: usize) {
     let (start, end) = (current(&bucket.start), current(&bucket.end));
     let range = &mut bucket.ranges[i];
     if range.space != new.space {
-        if range.space == 0 && current(&bucket.place) & FREE == 0 {
+        let place = current(&bucket.place);
+        if range.space == 0 && place & FREE == 0 {
             set(&mut bucket.place, i as u64 | FREE);
+        } else if place & (FREE | OTHERS) == 0 {
+            set(&mut bucket.place, i as u64 | OTHERS);
         }
         return;
     }
@@ -249,8 +262,11 @@ const HERE: usize = 2;
 const KIND: usize = 3;
 /// Where to look next if none are.
 const NEXT: usize = 4;
-/// 1 if a range may have been moved while it was looked for.
+/// Bit 0: a range may have been moved while it was looked for. Above [`AGAINS`]: how often that was so.
 const AGAIN: usize = 5;
+const AGAINS: u32 = 8;
+/// How often it is looked again in one walk: a processor that changes a bucket may itself be held up (a virtual one).
+const MOST_AGAINS: u64 = 256;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -263,6 +279,7 @@ extern "C" fn written_from(ledger: *mut ThreadLedger, code: u64, at: u64, bytes:
     }
     set(&mut known.forget[AT], at);
     set(&mut known.forget[END], at + bytes);
+    set(&mut known.forget[AGAIN], 0);
     let mut walk = Walk { ledger, space, kind: u64::from(kind) };
     // SAFETY: the callback has the helper's signature and the walk outlives the call.
     unsafe { bpf_loop(STEPS, on_step as *mut c_void, (&raw mut walk).cast(), 0) };
@@ -275,8 +292,9 @@ extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
     // SAFETY: the running thread's ledger.
     let Some(ledger) = (unsafe { walk.ledger.as_mut() }) else { return 1 };
     let at = current(&ledger.forget[AT]);
+    let agains = current(&ledger.forget[AGAIN]) & !1;
     set(&mut ledger.forget[HERE], 0);
-    set(&mut ledger.forget[AGAIN], 0);
+    set(&mut ledger.forget[AGAIN], agains);
     set(&mut ledger.forget[NEXT], ((at >> REGIONS[0]) + 1) << REGIONS[0]);
     for shift in REGIONS {
         let Some(bucket) = bucket_of(walk.space, current(&ledger.forget[AT]), shift) else { return 1 };
@@ -285,21 +303,26 @@ extern "C" fn on_step(_: u32, walk: *mut Walk) -> i64 {
             look_at(ledger, walk.space, &bucket.ranges[opaque(i) & (RANGES - 1)]);
         }
         if changes & 1 != 0 || current(&bucket.changes) != changes {
-            set(&mut ledger.forget[AGAIN], 1);
+            set(&mut ledger.forget[AGAIN], agains | 1);
         }
     }
-    let (at, here) = (current(&ledger.forget[AT]), current(&ledger.forget[HERE]));
-    let mut next = at + here;
-    if here != 0 {
+    if current(&ledger.forget[AGAIN]) & 1 != 0 && agains >> AGAINS < MOST_AGAINS {
+        set(&mut ledger.forget[AGAIN], agains + (1 << AGAINS));
+        return 0;
+    }
+    let (at, next) = (current(&ledger.forget[AT]), current(&ledger.forget[NEXT]));
+    if current(&ledger.forget[HERE]) != 0 {
         let kind = current(&ledger.forget[KIND]);
+        // A shorter range that begins within a longer one was read later.
+        let here = current(&ledger.forget[HERE]).min(next - at);
         if kind < u64::from(NO_KIND) {
             count(ledger, passed::cell(kind, walk.kind), here);
         }
-    } else if current(&ledger.forget[AGAIN]) == 0 {
-        next = current(&ledger.forget[NEXT]);
+        set(&mut ledger.forget[AT], at + here);
+    } else {
+        set(&mut ledger.forget[AT], next);
     }
-    // Else again: what was not found may just have been moved.
-    set(&mut ledger.forget[AT], next);
+    let next = current(&ledger.forget[AT]);
     i64::from(next >= current(&ledger.forget[END]))
 }
 

@@ -48,6 +48,23 @@ impl Owner {
         Self { ledger: ledger.map_or(core::ptr::null_mut(), core::ptr::from_mut), task }
     }
 
+    /// An operation begins: see [`streams`].
+    #[inline(always)]
+    fn begin(self) {
+        // SAFETY: the running thread's ledger, or none.
+        if let Some(ledger) = unsafe { self.ledger.as_mut() } {
+            streams::begin(ledger);
+        }
+    }
+
+    #[inline(always)]
+    fn tell(self) {
+        // SAFETY: the running thread's ledger, or none.
+        if let Some(ledger) = unsafe { self.ledger.as_mut() } {
+            streams::tell(ledger);
+        }
+    }
+
     #[inline(always)]
     fn add(self, cell: u8, operations: u64, bytes: u64) {
         count_for(self.ledger, self.task, u64::from(cell) | operations << 8, bytes);
@@ -179,15 +196,9 @@ extern "C" fn complete_other(address: u64, way: u64) -> u64 {
 #[inline(always)]
 fn count(request: Request, way: u8, noted: Option<&Noted>) {
     let (owner, bytes) = (Owner::of(request.task()), request.result() as u32);
-    // SAFETY: the running thread's ledger, or none.
-    if let Some(ledger) = unsafe { owner.ledger.as_mut() } {
-        streams::begin(ledger);
-    }
+    owner.begin();
     count_other(owner, request, way, noted, bytes);
-    // SAFETY: the same.
-    if let Some(ledger) = unsafe { owner.ledger.as_mut() } {
-        streams::tell(ledger);
-    }
+    owner.tell();
 }
 
 #[inline(always)]

@@ -94,7 +94,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         let source = Arc::clone(&source);
         let is_gone = move |key| {
             let latest = source.latest();
-            latest.is_some_and(|latest| latest.by_key(key).is_some_and(|process| process.exited))
+            latest.is_some_and(|latest| latest.by_key(key).is_none_or(|process| process.exited))
         };
         let named = std::thread::Builder::new().name("teller".to_owned()).stack_size(STACK);
         named.spawn(move || streams.run(is_gone))
@@ -124,7 +124,7 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(stop);
     streams.iter().for_each(|streams| streams.close());
-    if teller.is_some_and(|teller| teller.join().is_err()) {
+    if teller.is_some_and(|teller| !matches!(teller.join(), Ok(Ok(())))) {
         error!("the thread that tells operations had failed");
     }
     if keeper.join().is_err() {

@@ -102,7 +102,9 @@ pub extern "C" fn complete_again(ring: u64, user_data: u64, result: u64, cqe_fla
     let Some(noted) = (unsafe { REQUESTS.get(&multishot.request) }) else { return 0 };
     let operation = request.operation(way, what as u8);
     let near = selected(owner, ring, noted, cqe_flags);
+    owner.begin();
     owner.piece(operation, near, bytes);
+    owner.tell();
     sent(owner.ledger, request, operation, endpoint::socket(what));
     0
 }

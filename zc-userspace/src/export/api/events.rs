@@ -2,7 +2,6 @@
 
 #![allow(unused_qualifications, reason = "in code that utoipa makes of the handlers' parameters")]
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -84,7 +83,9 @@ impl OperationTold {
 struct Telling {
     app: Arc<App>,
     subscription: Subscription,
-    waiting: VecDeque<OperationEvent>,
+    /// What came last, and how much of it has been told.
+    batch: Arc<[OperationEvent]>,
+    told: usize,
     delivered: u64,
     lost: (u64, u64),
     has_ended: bool,
@@ -98,9 +99,10 @@ fn event(name: &str, data: &impl Serialize) -> Event {
 impl Telling {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
-            if let Some(told) = self.waiting.pop_front() {
+            if let Some(told) = self.batch.get(self.told) {
                 self.delivered += u64::from(told.operations);
-                let told = OperationTold::of(&self.app.about.catalogue, &told);
+                let told = OperationTold::of(&self.app.about.catalogue, told);
+                self.told += 1;
                 return Some((Ok(event("operation", &told)), self));
             }
             let lost = self.subscription.lost();
@@ -112,7 +114,7 @@ impl Telling {
                 return None;
             }
             match self.subscription.next().await {
-                Some(batch) => self.waiting.extend(batch.iter()),
+                Some(batch) => (self.batch, self.told) = (batch, 0),
                 None => {
                     self.has_ended = true;
                     let lost = LostTold::of(self.subscription.lost());
@@ -143,7 +145,8 @@ pub(super) async fn stream_of(State(app): State<Arc<App>>, Pid(pid): Pid) -> Res
         ListenError::Kernel(_) => Problem::failed(&error),
         ListenError::TooMany | ListenError::Closed => Problem::busy(error.to_string()),
     })?;
-    let telling = Telling { app, subscription, waiting: VecDeque::new(), delivered: 0, lost: (0, 0), has_ended: false };
+    let telling =
+        Telling { app, subscription, batch: Arc::default(), told: 0, delivered: 0, lost: (0, 0), has_ended: false };
     let events = stream::unfold(telling, Telling::next);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
