@@ -37,6 +37,7 @@ scenarios! {
     many_reads_pass_in_one_write "pass_large_writes"
     single_bytes_pass "pass_byte_by_byte"
     io_uring_passes "pass_by_uring"
+    sockets_pass "pass_between_sockets"
     copies_do_not_pass "pass_elsewhere"
     the_last_to_be_read_passes "pass_overwritten"
     gaps_do_not_pass "pass_with_gaps"

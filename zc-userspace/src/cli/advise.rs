@@ -105,6 +105,12 @@ fn text(report: &AdviceReport) -> String {
     if text.is_empty() {
         text.push_str("Nothing is copied needlessly, as far as can be seen.\n");
     }
+    for one in report.groups.iter().filter(|one| one.processes > 1 && one.advice.iter().any(|advice| advice.advised)) {
+        let _ = writeln!(text, "all {} processes of {} together", one.processes, render::sanitize(&one.group));
+        for advice in one.advice.iter().filter(|advice| advice.advised) {
+            let _ = write!(text, "{}", advised(advice));
+        }
+    }
     let others = report.processes.iter().flat_map(|one| one.advice.iter().map(move |advice| (&one.process, advice)));
     let mut others = others.filter(|(_, advice)| !advice.advised).peekable();
     if others.peek().is_some() {

@@ -54,6 +54,8 @@ const LEAST_SHARE: f64 = 0.5;
 const SAME_SIZE: f64 = 0.9;
 /// A way through memory that is not advised is told of if it takes this share of what is written there.
 const NOTABLE: f64 = 0.2;
+/// The mechanisms that copy what they write: others would not save what is reckoned here.
+const COPYING: [&str; 4] = ["write", "io_uring", "io_uring_fixed", "aio"];
 /// MSG_ZEROCOPY pays from about 10 KiB per call (Documentation/networking/msg_zerocopy.rst, v6.1).
 const LEAST_ZEROCOPY: u64 = 10 << 10;
 
@@ -133,25 +135,38 @@ fn traffic<'a>(profile: &'a Profile, wanted: impl Fn(&PathProfile) -> bool + 'a)
 /// in user space, if it is known to have one.
 #[must_use]
 pub fn advise(catalogue: &Catalogue, profile: &Profile, enciphers: Option<&str>) -> Vec<Advice> {
+    advise_from(catalogue, profile, enciphers, LEAST_BYTES)
+}
+
+/// The same for as little as `least` bytes.
+fn advise_from(catalogue: &Catalogue, profile: &Profile, enciphers: Option<&str>, least: u64) -> Vec<Advice> {
     let mut all = Vec::new();
     for &sink in Endpoint::ALL {
-        let written = |path: &PathProfile| path.source == "user" && path.sink == sink.name();
+        let written = |path: &PathProfile| {
+            COPYING.contains(&&*path.mechanism) && path.source == "user" && path.sink == sink.name()
+        };
         let (writes, written_bytes) = traffic(profile, written);
-        if written_bytes >= LEAST_BYTES {
+        if written_bytes >= least {
             for &source in Endpoint::ALL {
                 let way = Way { catalogue, source, sink };
-                all.extend(through_memory(&way, profile, written_bytes, enciphers));
+                all.extend(through_memory(&way, profile, written_bytes, enciphers, least));
             }
-            all.extend(by_zerocopy(catalogue, sink, profile, (writes, written_bytes)));
+            all.extend(by_zerocopy(catalogue, sink, profile, (writes, written_bytes), enciphers));
         }
-        all.extend(from_mapping(catalogue, sink, profile));
+        all.extend(from_mapping(catalogue, sink, profile, least));
     }
     all.sort_by_key(|one| std::cmp::Reverse((one.advised, one.saved_copied_bytes, one.written_bytes)));
     all
 }
 
 /// Read into memory, and written from there.
-fn through_memory(way: &Way<'_>, profile: &Profile, written_bytes: u64, enciphers: Option<&str>) -> Option<Advice> {
+fn through_memory(
+    way: &Way<'_>,
+    profile: &Profile,
+    written_bytes: u64,
+    enciphers: Option<&str>,
+    least: u64,
+) -> Option<Advice> {
     let (source, sink) = (way.source.name(), way.sink.name());
     let (_, read_bytes) = traffic(profile, |path| path.source == source && path.sink == "user");
     let found = profile.pass_through.as_ref()?.iter().find(|one| one.source == source && one.sink == sink);
@@ -160,7 +175,7 @@ fn through_memory(way: &Way<'_>, profile: &Profile, written_bytes: u64, encipher
     // What is written to several places from one buffer is found at each.
     let candidate_bytes = found_bytes.min(less);
     let share = if less == 0 { 0.0 } else { candidate_bytes as f64 / less as f64 };
-    if less < LEAST_BYTES || (share < LEAST_SHARE && (less as f64) < NOTABLE * written_bytes as f64) {
+    if less < least || (share < LEAST_SHARE && (less as f64) < NOTABLE * written_bytes as f64) {
         return None;
     }
     let best = way.best();
@@ -188,7 +203,9 @@ fn through_memory(way: &Way<'_>, profile: &Profile, written_bytes: u64, encipher
     let advised = passes && saved > 0;
     let best = best.filter(|_| advised);
     // Of now a read and a write for each; then the other way's.
-    let saved_calls = best.as_ref().map_or(0, |best| calls * 2_u64.saturating_sub(best.calls));
+    // What is found at several sinks was read once.
+    let calls = calls as f64 * (candidate_bytes as f64 / found_bytes.max(1) as f64);
+    let saved_calls = best.as_ref().map_or(0, |best| calls as u64 * 2_u64.saturating_sub(best.calls));
     Some(Advice {
         source: source.to_owned(),
         sink: sink.to_owned(),
@@ -207,11 +224,13 @@ fn through_memory(way: &Way<'_>, profile: &Profile, written_bytes: u64, encipher
 }
 
 /// Written from a mapping of a file: that could be sent by itself.
-fn from_mapping(catalogue: &Catalogue, sink: Endpoint, profile: &Profile) -> Option<Advice> {
-    let (_, bytes) = traffic(profile, |path| path.source == "mapping" && path.sink == sink.name());
+fn from_mapping(catalogue: &Catalogue, sink: Endpoint, profile: &Profile, least: u64) -> Option<Advice> {
+    let (_, bytes) = traffic(profile, |path| {
+        COPYING.contains(&&*path.mechanism) && path.source == "mapping" && path.sink == sink.name()
+    });
     let way = Way { catalogue, source: Endpoint::File, sink };
     let now = way.row(Mechanism::Write, Endpoint::Mapping, sink).map_or(0, copies);
-    let best = way.best().filter(|best| best.copies < now && bytes >= LEAST_BYTES)?;
+    let best = way.best().filter(|best| best.copies < now && bytes >= least)?;
     let saved = now - best.copies;
     Some(Advice {
         source: Endpoint::Mapping.name().to_owned(),
@@ -236,6 +255,7 @@ fn by_zerocopy(
     sink: Endpoint,
     profile: &Profile,
     (writes, written_bytes): (u64, u64),
+    enciphers: Option<&str>,
 ) -> Option<Advice> {
     let way = Way { catalogue, source: Endpoint::User, sink };
     let row = way.row(Mechanism::ZerocopySend, Endpoint::User, sink)?;
@@ -245,7 +265,11 @@ fn by_zerocopy(
     if made < LEAST_BYTES.max(written_bytes / 2) || written_bytes / writes.max(1) < LEAST_ZEROCOPY {
         return None;
     }
-    let why_not = zerocopy_fails(profile);
+    let why_not = zerocopy_fails(profile).or_else(|| {
+        enciphers.map(|library| {
+            format!("MSG_ZEROCOPY: it has {library}, which uses its buffers again while they would be on their way")
+        })
+    });
     let advised = why_not.is_none();
     Some(Advice {
         source: Endpoint::User.name().to_owned(),

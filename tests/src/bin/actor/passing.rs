@@ -21,6 +21,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("pass_large_writes", large_writes),
     ("pass_byte_by_byte", byte_by_byte),
     ("pass_by_uring", by_uring),
+    ("pass_between_sockets", between_sockets),
     ("pass_elsewhere", elsewhere),
     ("pass_overwritten", overwritten),
     ("pass_with_gaps", with_gaps),
@@ -206,6 +207,23 @@ fn by_uring(_: &[String]) -> anyhow::Result<()> {
         ensure!(done.result() == BYTES.cast_signed(), "a request returned {}", done.result());
     }
     files.passed = 2 * BYTES as usize;
+    files.end()
+}
+
+/// From one unix socket to another, by recvfrom and sendto.
+fn between_sockets(_: &[String]) -> anyhow::Result<()> {
+    let pair = || {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())
+    };
+    let (mut files, memory) = (Files::open(MIB)?, Memory::anonymous(64 * KIB)?);
+    let ((a, b), (c, _d)) = (pair()?, pair()?);
+    ensure!(unistd::write(&a, &[1; 30_000])? == 30_000, "a short write");
+    files.script.begin()?;
+    let (from, to, at) = (arg(b.as_raw_fd()), arg(c.as_raw_fd()), memory.at(0));
+    ensure!(raw(libc::SYS_recvfrom, &[from, at, 30_000, 0, 0, 0])? == 30_000, "a short receive");
+    ensure!(raw(libc::SYS_sendto, &[to, at, 20_000, 0, 0, 0])? == 20_000, "a short send");
+    files.script.note("unix:unix", 20_000);
     files.end()
 }
 

@@ -55,11 +55,16 @@ pub(super) async fn list(
         Some(selector) => some(selector, &snapshot)?,
         None => snapshot.processes.iter().collect(),
     };
-    let did = |process: &Process| match &past {
-        Some(past) => process.counters.since(&past.counters(process)),
-        None => process.counters.clone(),
-    };
-    let of = processes.into_iter().map(|process| (&**process, did(process)));
-    let window = past.as_ref().map(|past| snapshot.taken.duration_since(past.taken));
-    Ok(Json(report(&app.about.catalogue, app.about.group_by, of, window, cipher_library)))
+    let processes: Vec<_> = processes.into_iter().cloned().collect();
+    // Whether a process may encipher is read from /proc.
+    let said = tokio::task::spawn_blocking(move || {
+        let did = |process: &Process| match &past {
+            Some(past) => process.counters.since(&past.counters(process)),
+            None => process.counters.clone(),
+        };
+        let of = processes.iter().map(|process| (&**process, did(process)));
+        let window = past.as_ref().map(|past| snapshot.taken.duration_since(past.taken));
+        report(&app.about.catalogue, app.about.group_by, of, window, cipher_library)
+    });
+    said.await.map(Json).map_err(|error| Problem::failed(&error))
 }

@@ -113,7 +113,7 @@ async function advice() {
   });
   if (answer === null) return;
   state.advised = performance.now();
-  fillAdvice(at("advice"), answer.processes);
+  fillAdvice(at("advice"), answer);
 }
 
 function choose(whose, name) {

@@ -69,14 +69,18 @@ export function fillProcesses(body, processes, choose) {
 }
 
 // What is advised first; of what is not, only the reason matters.
-export function fillAdvice(body, processes) {
+export function fillAdvice(body, { processes, groups }) {
   body.replaceChildren();
-  const all = processes.flatMap(({ process, advice }) => advice.map((one) => ({ process, ...one })));
+  const together = groups.filter((group) => group.processes > 1);
+  const all = [
+    ...processes.flatMap(({ process, advice }) => advice.map((one) => ({ of: `${process.comm} (pid ${process.pid})`, ...one }))),
+    ...together.flatMap(({ group, processes, advice }) => advice.map((one) => ({ of: `all ${processes} of ${group}`, ...one }))),
+  ];
   all.sort((a, b) => b.advised - a.advised || b.saved_copied_bytes - a.saved_copied_bytes);
   for (const one of all) {
     const row = body.insertRow();
-    Object.assign(row.dataset, { advice: `${one.source}>${one.sink}`, of: one.process.pid, advised: one.advised });
-    cell(row, `${visible(one.process.comm)} (pid ${one.process.pid})`, "name");
+    Object.assign(row.dataset, { advice: `${one.source}>${one.sink}`, advised: one.advised });
+    cell(row, visible(one.of), "name");
     cell(row, one.source);
     cell(row, one.sink);
     cell(row, number.format(one.candidate_bytes), "number");

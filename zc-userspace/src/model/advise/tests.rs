@@ -132,3 +132,18 @@ fn zero_copy_sends_are_advised_only_where_the_device_gathers() {
     assert!(!sends(0, 0).0 && sends(0, 0).1.contains("does not gather"));
     assert!(!sends(NET_VIRTUAL, MIB).0 && sends(NET_VIRTUAL, MIB).1.contains("receivers on this host"));
 }
+
+#[test]
+fn who_hands_pages_over_already_or_enciphers_is_not_told_to() {
+    let sends = |id: &str, library: Option<&str>| {
+        let mut counters = Counters::default();
+        count(&mut counters, id, 16, MIB);
+        counters.add_cell(FIRST_NET_CELL, Cell { operations: MIB, bytes: MIB });
+        let catalogue = catalogue();
+        advise(&catalogue, &profile(&catalogue, Vec::new(), &counters, None, 0), library)
+    };
+    assert!(sends("write:user:tcp", None)[0].advised);
+    assert_eq!(sends("zerocopy_send:user:tcp", None), []);
+    let all = sends("write:user:tcp", Some("libssl.so.3"));
+    assert!(!all[0].advised && all[0].reason.contains("libssl.so.3"), "{all:?}");
+}
