@@ -29,6 +29,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "iproute2", program: "ip", why: "network devices with and without scatter-gather" },
     Package { name: "prometheus", program: "promtool", why: "judges the metrics' names, and the rules" },
     Package { name: "chromium", program: "chromium", why: "a real browser for the page" },
+    Package { name: "systemd", program: "systemd-analyze", why: "judges the units (it is not started)" },
     Package { name: "python3", program: "python3", why: "a real program with os.sendfile" },
 ];
 

@@ -75,8 +75,11 @@ pub struct DaemonOptions {
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DaemonConfig {
-    /// Where to listen; loopback only, unless with TLS, or plain HTTP was allowed elsewhere.
+    /// Where to listen; loopback only, unless `anywhere`. Empty if no address was given: then on the sockets that the
+    /// service manager has opened, or else on [`DEFAULT_LISTEN_ADDRESS`].
     pub listen: Vec<SocketAddr>,
+    /// Whether it may be asked from other hosts: with TLS, or because plain HTTP was allowed there.
+    pub anywhere: bool,
     /// The web configuration: TLS, who may ask.
     pub web_config: Option<PathBuf>,
     /// What processes are grouped by in the metrics.
@@ -126,7 +129,7 @@ pub enum ConfigError {
     },
     /// Plain HTTP would leave the host.
     #[error(
-        "refusing to serve plain HTTP on {0}, which is not a loopback address: give a --web.config.file with tls_server_config, listen on {DEFAULT_LISTEN_ADDRESS}, or accept the risk with --web.insecure"
+        "refusing to serve plain HTTP on {0}, which is not a loopback address: give a --web.config.file with tls_server_config, listen on {DEFAULT_LISTEN_ADDRESS} (--web.listen-address, or ListenStream= of a socket unit), or accept the risk with --web.insecure"
     )]
     Insecure(SocketAddr),
     /// The web configuration can't be used.
@@ -177,13 +180,11 @@ impl DaemonConfig {
         let web_config = options.web_config_file.or(file.web.config.file);
         let web = web_config.as_deref().map(Web::load).transpose()?;
         let encrypts = web.is_some_and(|web| web.current().tls.is_some());
-        let addresses = [options.web_listen_address, file.web.listen_address, vec![DEFAULT_LISTEN_ADDRESS.to_owned()]];
-        let addresses = addresses.into_iter().find(|given| !given.is_empty()).unwrap_or_default();
+        let anywhere = encrypts || options.web_insecure.or(file.web.insecure).unwrap_or(false);
+        let given = options.web_listen_address;
+        let addresses = if given.is_empty() { file.web.listen_address } else { given };
         let listen = addresses.iter().map(|address| resolve(address)).collect::<Result<Vec<_>, _>>()?;
-        if !encrypts
-            && !options.web_insecure.or(file.web.insecure).unwrap_or(false)
-            && let Some(open) = listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
-        {
+        if !anywhere && let Some(open) = listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
             return Err(ConfigError::Insecure(*open));
         }
         let rules: Vec<_> = file.verify.into_iter().map(|checked| checked.0).collect();
@@ -193,6 +194,7 @@ impl DaemonConfig {
         }
         Ok(Self {
             listen,
+            anywhere,
             rules,
             web_config,
             group_by: options.group_by.or(file.group_by).unwrap_or_default(),
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn defaults() {
         let config = DaemonConfig::load(DaemonOptions::default()).unwrap();
-        assert_eq!(config.listen, [DEFAULT_LISTEN_ADDRESS.parse().unwrap()]);
+        assert!(config.listen.is_empty() && !config.anywhere);
         assert_eq!((config.max_groups, config.retain.as_secs()), (512, 600));
         assert_eq!((config.group_by, config.log_level), (GroupBy::Comm, LogLevel::Info));
     }
