@@ -30,6 +30,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "prometheus", program: "promtool", why: "judges the metrics' names, and the rules" },
     Package { name: "chromium", program: "chromium", why: "a real browser for the page" },
     Package { name: "systemd", program: "systemd-analyze", why: "judges the units (it is not started)" },
+    Package { name: "lintian", program: "lintian", why: "judges the Debian package" },
     Package { name: "python3", program: "python3", why: "a real program with os.sendfile" },
 ];
 
