@@ -32,6 +32,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "systemd", program: "systemd-analyze", why: "judges the units (it is not started)" },
     Package { name: "lintian", program: "lintian", why: "judges the Debian package" },
     Package { name: "python3", program: "python3", why: "a real program with os.sendfile" },
+    Package { name: "python3-pip", program: "pip3", why: "fetches what judges the manifests of containers" },
+    Package { name: "npm", program: "npm", why: "the same" },
 ];
 
 /// Asked by Debian's maintainer scripts before they start a service; 101 forbids it.
