@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -19,17 +19,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
 
-/// The package of a binary without its debug information, as a release has it.
-fn build(scratch: &Scratch) -> Result<PathBuf> {
-    fs::copy(zcprof(), scratch.at("zcprof"))?;
-    done(Command::new("strip").arg(scratch.at("zcprof")))?;
-    xtask::deb::run(root(), Path::new(&scratch.at("zcprof")), scratch.path())
-}
-
 #[test]
 fn it_is_what_debian_expects_and_what_it_installs_runs_and_goes_again() -> Result<()> {
     let scratch = Scratch::new()?;
-    let package = build(&scratch)?;
+    let package = xtask::deb::run(root(), zcprof(), scratch.path())?;
     says_what_it_is_and_holds_what_it_should(&package)?;
     std::thread::scope(|scope| {
         let checks = [pleases_lintian, runs_where_it_is_unpacked, is_installed_upgraded_removed_and_purged];

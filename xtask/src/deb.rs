@@ -23,7 +23,7 @@ pub fn run(root: &Path, binary: &Path, directory: &Path) -> anyhow::Result<PathB
         bail!("no dpkg-deb here: install what Debian calls dpkg");
     }
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let elf = fs::read(binary).with_context(|| binary.display().to_string())?;
+    let elf = stripped(binary)?;
     let depends = depends(&elf).with_context(|| binary.display().to_string())?;
     let contents = Contents::gather(root, binary, elf)?;
     let tree = tempfile::tempdir_in(directory).context("a directory for the package's tree")?;
@@ -47,6 +47,13 @@ pub fn run(root: &Path, binary: &Path, directory: &Path) -> anyhow::Result<PathB
     let mut build = Command::new("dpkg-deb");
     process::capture(build.args(["--root-owner-group", "-Zxz", "--build"]).arg(tree.path()).arg(&package))?;
     Ok(package)
+}
+
+/// The binary without symbols, which is what a package holds.
+fn stripped(binary: &Path) -> anyhow::Result<Vec<u8>> {
+    let bare = tempfile::NamedTempFile::new().context("a file for the stripped binary")?;
+    process::capture(Command::new("strip").args(["--strip-unneeded", "-o"]).arg(bare.path()).arg(binary))?;
+    fs::read(bare.path()).context("the stripped binary")
 }
 
 /// A file of packaging/debian.
