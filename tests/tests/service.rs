@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -188,6 +189,42 @@ fn a_handed_unix_socket_serves_http() -> Result<()> {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let ended = daemon.end_by(Signal::SIGTERM)?;
     assert!(ended.status == 0 && ended.stderr.contains(&format!("address=unix:{socket}")), "{ended:?}");
+    Ok(())
+}
+
+/// At a path of its own: for owner and group alone, in place of what an earlier one left there, and never in place of
+/// one that lives.
+#[test]
+fn a_path_is_listened_on_and_who_connects_is_told() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let socket = scratch.at("own.sock");
+    let address = format!("unix:{socket}");
+    for _ in 0..2 {
+        let mut start = command(["daemon", "--log.level", "debug", "--web.listen-address", &address]);
+        // More than a pipe holds.
+        start.stdout(Stdio::null()).stderr(fs::File::create(scratch.at("log"))?);
+        let mut daemon = Running::start_as_is(&mut start)?;
+        let mut stream = until("the socket", || match UnixStream::connect(&socket) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(_) if daemon.child().try_wait()?.is_none() => Ok(None),
+            Err(_) => anyhow::bail!("{}", scratch.read("log")?),
+        })?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        assert_eq!(fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
+        stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: zcprof\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let second = run(&mut command(["daemon", "--web.listen-address", &address]))?;
+        assert!(second.status == 2 && second.stderr.contains("in use"), "{second:?}");
+        let ended = daemon.end_by(Signal::SIGTERM)?;
+        let told = format!("pid={}", std::process::id());
+        let log = scratch.read("log")?;
+        assert!(ended.status == 0 && log.contains(&told), "{told}: {log}");
+    }
+    let file = scratch.text("file", "not a socket")?;
+    let refused = run(&mut command(["daemon", "--web.listen-address", &format!("unix:{file}")]))?;
+    assert!(refused.status == 2 && scratch.read("file")? == "not a socket", "{refused:?}");
     Ok(())
 }
 

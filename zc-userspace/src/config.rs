@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::export::listen::Address;
 use crate::export::rules::Rule;
 use crate::export::web::{Web, WebError};
 use crate::kernel::{ProbeStatus, is_optional};
@@ -77,7 +78,7 @@ pub struct DaemonOptions {
 pub struct DaemonConfig {
     /// Where to listen; loopback only, unless `anywhere`. Empty if no address was given: then on the sockets that the
     /// service manager has opened, or else on [`DEFAULT_LISTEN_ADDRESS`].
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// Whether it may be asked from other hosts: with TLS, or because plain HTTP was allowed there.
     pub anywhere: bool,
     /// The web configuration: TLS, who may ask.
@@ -119,7 +120,7 @@ pub enum ConfigError {
     },
     /// An address that is none.
     #[error(
-        "can't listen on `{address}`: {reason}; give --web.listen-address as host:port, e.g. {DEFAULT_LISTEN_ADDRESS}"
+        "can't listen on `{address}`: {reason}; give --web.listen-address as host:port, e.g. {DEFAULT_LISTEN_ADDRESS}, or as unix:/path"
     )]
     Address {
         /// As given.
@@ -184,8 +185,8 @@ impl DaemonConfig {
         let given = options.web_listen_address;
         let addresses = if given.is_empty() { file.web.listen_address } else { given };
         let listen = addresses.iter().map(|address| resolve(address)).collect::<Result<Vec<_>, _>>()?;
-        if !anywhere && let Some(open) = listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
-            return Err(ConfigError::Insecure(*open));
+        if !anywhere && let Some(open) = listen.iter().find_map(Address::open_to_others) {
+            return Err(ConfigError::Insecure(open));
         }
         let rules: Vec<_> = file.verify.into_iter().map(|checked| checked.0).collect();
         let same = |at: &usize| rules[..*at].iter().any(|earlier| earlier.name == rules[*at].name);
@@ -207,12 +208,20 @@ impl DaemonConfig {
     }
 }
 
-/// Reads `host:port`; `:port` means every address, as Prometheus's exporters have it.
-fn resolve(address: &str) -> Result<SocketAddr, ConfigError> {
+/// Reads `unix:/path`, or `host:port`; `:port` means every address, as Prometheus's exporters have it.
+fn resolve(address: &str) -> Result<Address, ConfigError> {
     let wrong = |reason: String| ConfigError::Address { address: address.to_owned(), reason };
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = PathBuf::from(path);
+        return if path.is_absolute() {
+            Ok(Address::Unix(path))
+        } else {
+            Err(wrong("its path must be absolute".to_owned()))
+        };
+    }
     let full = if address.starts_with(':') { format!("[::]{address}") } else { address.to_owned() };
     let mut found = full.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    found.next().ok_or_else(|| wrong("no such host".to_owned()))
+    found.next().map(Address::Tcp).ok_or_else(|| wrong("no such host".to_owned()))
 }
 
 /// Holds what `--probe` asks for against what there is. Returns the probes that were renounced; none of them is
@@ -334,7 +343,10 @@ mod tests {
             assert!(on(open, None).unwrap_err().contains("--web.insecure"), "{open}");
             assert!(on(open, Some(true)).is_ok(), "{open}");
         }
-        assert!(on("[::ffff:127.0.0.1]:1", None).is_ok());
+        for closed in ["[::ffff:127.0.0.1]:1", "unix:/run/zcprof.sock"] {
+            assert!(on(closed, None).is_ok(), "{closed}");
+        }
+        assert!(on("unix:zcprof.sock", None).unwrap_err().contains("absolute"));
         assert!(on("127.0.0.1", None).unwrap_err().contains("host:port"));
         let missing = "[web]\nconfig.file = \"/nonexistent/web.yml\"\n";
         assert!(with_file(missing, DaemonOptions::default()).unwrap_err().contains("/nonexistent/web.yml"));

@@ -16,7 +16,7 @@ use super::{Agent, Confined, DRAIN_INTERVAL, confine, drop_capabilities};
 use crate::config::{ConfigError, DEFAULT_LISTEN_ADDRESS, DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
 use crate::export::history::History;
-use crate::export::listen::{Listener, inherited};
+use crate::export::listen::{Address, Listener, inherited};
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
 use crate::export::streams::Streams;
@@ -150,11 +150,11 @@ fn listeners(config: &DaemonConfig) -> Result<Vec<Listener>> {
         return Err(ConfigError::Insecure(open).into());
     }
     let default = if config.listen.is_empty() && listeners.is_empty() {
-        Some(DEFAULT_LISTEN_ADDRESS.parse().context(DEFAULT_LISTEN_ADDRESS)?)
+        Some(Address::Tcp(DEFAULT_LISTEN_ADDRESS.parse().context(DEFAULT_LISTEN_ADDRESS)?))
     } else {
         None
     };
-    for address in config.listen.iter().copied().chain(default) {
+    for address in config.listen.iter().chain(&default) {
         listeners.push(Listener::bind(address)?);
     }
     Ok(listeners)

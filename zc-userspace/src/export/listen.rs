@@ -4,10 +4,34 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
+use tracing::debug;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Over IP.
+    Tcp(SocketAddr),
+    /// At a path, for this host's processes.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The address, if it can be reached from other hosts.
+    #[must_use]
+    pub fn open_to_others(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address).filter(|at| !at.ip().to_canonical().is_loopback()),
+            Self::Unix(_) => None,
+        }
+    }
+}
 
 /// A listening socket.
 #[derive(Debug)]
@@ -23,7 +47,11 @@ impl Listener {
     ///
     /// # Errors
     /// If it can't be had, with a way out.
-    pub fn bind(address: SocketAddr) -> Result<Self> {
+    pub fn bind(address: &Address) -> Result<Self> {
+        let address = match address {
+            Address::Tcp(address) => address,
+            Address::Unix(path) => return bind_path(path).map(Self::Unix),
+        };
         let bound = TcpListener::bind(address).with_context(|| {
             format!("can't listen on {address}; choose another with --web.listen-address, e.g. {}:9751", address.ip())
         })?;
@@ -34,7 +62,7 @@ impl Listener {
     #[must_use]
     pub fn open_to_others(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().filter(|at| !at.ip().to_canonical().is_loopback()),
+            Self::Tcp(listener) => listener.local_addr().ok().and_then(|at| Address::Tcp(at).open_to_others()),
             Self::Unix(_) => None,
         }
     }
@@ -64,6 +92,20 @@ impl fmt::Display for Listener {
             },
         }
     }
+}
+
+/// Listens at a path that its owner and group may connect to. A socket that nobody listens on any more (the confined
+/// daemon can't remove its own) is replaced. To be called while there is one thread: the umask is the process's.
+fn bind_path(path: &Path) -> Result<UnixListener> {
+    let hint = || format!("can't listen on unix:{}; choose another path with --web.listen-address", path.display());
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path).with_context(hint)?;
+    }
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound.with_context(hint)
 }
 
 /// The sockets that a service manager has opened for this process (sd_listen_fds(3)); none if it has not. To be called
@@ -111,7 +153,12 @@ impl Accepting {
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred()?;
+                debug!(user = peer.uid(), group = peer.gid(), pid = peer.pid(), "connected by unix socket");
+                Ok(Stream::Unix(stream))
+            }
         }
     }
 }
