@@ -2,82 +2,21 @@
 
 mod common;
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
-use common::process::{Running, until, until_asleep, until_watching};
-use common::profile::{Profile, recorder};
-use common::{Ended, Scratch, command, run, without};
+use anyhow::{Context as _, Result};
+use common::nginx::{Nginx, SIZE};
+use common::process::{Running, until_asleep, until_watching};
+use common::profile::Profile;
+use common::{Ended, command, run, without};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// What is served.
-const SIZE: u64 = 32 << 20;
 /// How often it is fetched.
 const TIMES: u64 = 4;
 
-/// nginx with two workers, in a directory of its own.
-struct Nginx {
-    scratch: Scratch,
-    address: SocketAddr,
-    scheme: &'static str,
-    /// nginx itself, or zcprof that records it.
-    process: Running,
-    master: u32,
-}
-
+/// What these tests ask of it.
 impl Nginx {
-    /// Starts it, by itself or under `zcprof record`, whose report is then in `report.json`.
-    fn start(sendfile: bool, recorded: bool) -> Result<Self> {
-        Self::with(if sendfile { "sendfile on;" } else { "sendfile off;" }, recorded)
-    }
-
-    /// The same, with directives of how it is to read and send.
-    fn with(directives: &str, recorded: bool) -> Result<Self> {
-        Self::within(Scratch::new()?, directives, recorded)
-    }
-
-    /// One that enciphers what it sends.
-    fn with_tls() -> Result<Self> {
-        let scratch = Scratch::new()?;
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        scratch.text("certificate", own.cert.pem())?;
-        scratch.text("key", own.signing_key.serialize_pem())?;
-        let (certificate, key) = (scratch.at("certificate"), scratch.at("key"));
-        let directives = format!("sendfile on; ssl_certificate {certificate}; ssl_certificate_key {key};");
-        Self::within(scratch, &directives, false)
-    }
-
-    fn within(scratch: Scratch, directives: &str, recorded: bool) -> Result<Self> {
-        fs::create_dir(scratch.at("www"))?;
-        scratch.file("www/file", usize::try_from(SIZE)?)?;
-        // Between our finding a free port and nginx's binding it, somebody else may.
-        for _ in 0..5 {
-            let address = free_address()?;
-            scratch.text("nginx.conf", configuration(&scratch, address, directives))?;
-            let mut process = launch(&scratch, recorded)?;
-            let serving = until("nginx to listen", || {
-                let ended = process.child().try_wait()?.is_some();
-                let serves = TcpStream::connect(address).is_ok() && fs::exists(scratch.at("pid"))?;
-                Ok((ended || serves).then_some(!ended))
-            })?;
-            if serving {
-                let master = until("nginx's pid", || Ok(scratch.read("pid")?.trim().parse().ok()))?;
-                let scheme = if directives.contains("ssl_certificate") { "https" } else { "http" };
-                let nginx = Self { scratch, address, scheme, process, master };
-                until("nginx's workers", || Ok((nginx.workers()?.len() == 2).then_some(())))?;
-                return Ok(nginx);
-            }
-            let said = process.end()?;
-            if !said.stderr.contains("Address already in use") {
-                bail!("nginx does not start: {said:?}");
-            }
-        }
-        bail!("no port stays free for nginx");
-    }
-
     /// Fetches the file several times, and waits until nginx is through with it. Returns the sum of the headers.
     fn fetch(&self) -> Result<u64> {
         let mut headers = 0;
@@ -109,11 +48,6 @@ impl Nginx {
             until_asleep(worker)?;
         }
         Ok(headers)
-    }
-
-    fn workers(&self) -> Result<Vec<u32>> {
-        let path = format!("/proc/{0}/task/{0}/children", self.master);
-        Ok(fs::read_to_string(path)?.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
     }
 
     /// What `zcprof WORDS --pid MASTER` says of what is done meanwhile; ended as Ctrl-C does.
@@ -154,35 +88,6 @@ impl Nginx {
         assert!(profile.0["window_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
         Ok((headers, profile))
     }
-}
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-fn launch(scratch: &Scratch, recorded: bool) -> Result<Running> {
-    let words = ["nginx", "-p", &scratch.at(""), "-c", &scratch.at("nginx.conf"), "-e", "stderr"];
-    // Debian has it where ordinary users do not look.
-    let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH")?);
-    let mut start = if recorded { recorder(scratch, "report.json") } else { Command::new("env") };
-    start.args(words).env("PATH", path);
-    // A master that is killed would leave its workers behind.
-    Ok(Running::start(&mut start)?.ending_by(Signal::SIGTERM))
-}
-
-fn configuration(scratch: &Scratch, address: SocketAddr, directives: &str) -> String {
-    let directory = scratch.path().display();
-    let user = if nix::unistd::geteuid().is_root() { "user root root;" } else { "" };
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("  {kind}_temp_path {directory}/{kind};\n"))
-        .concat();
-    let tls = if directives.contains("ssl_certificate") { " ssl" } else { "" };
-    format!(
-        "daemon off;\nmaster_process on;\nworker_processes 2;\n{user}\npid {directory}/pid;\n\
-         events {{ worker_connections 64; }}\n\
-         http {{\n  access_log off;\n  {directives}\n{temporary}\
-         server {{ listen {address}{tls}; root {directory}/www; }}\n}}\n"
-    )
 }
 
 fn not_here() -> bool {

@@ -1,6 +1,6 @@
 //! The command line: one variant and one arm per command.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -63,8 +63,24 @@ enum Command {
     },
     /// Licences, sources and advisories of all dependencies, by deny.toml.
     Policy,
-    /// The release binary, static, in one file.
-    Dist,
+    /// The release binary, static, in one file; or a package of it.
+    Dist {
+        #[command(subcommand)]
+        command: Option<Dist>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Dist {
+    /// A Debian package.
+    Deb {
+        /// The binary to package, in place of one that is built now.
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        /// Where to put the package [default: target/dist].
+        #[arg(long, value_name = "DIRECTORY")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -111,7 +127,10 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         Command::Bench { command: Bench::Overhead { rounds } } => bench::overhead(root, rounds),
         Command::Bench { command: Bench::Scale { processes } } => bench::scale(root, processes),
         Command::Policy => policy::run(root).map(|_not_checked| ()),
-        Command::Dist => dist::run(root),
+        Command::Dist { command: None } => dist::run(root).map(|_binary| ()),
+        Command::Dist { command: Some(Dist::Deb { binary, output }) } => {
+            dist::deb(root, binary.as_deref(), output.as_deref())
+        }
     }
 }
 

@@ -29,7 +29,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "iproute2", program: "ip", why: "network devices with and without scatter-gather" },
     Package { name: "prometheus", program: "promtool", why: "judges the metrics' names, and the rules" },
     Package { name: "chromium", program: "chromium", why: "a real browser for the page" },
+    Package { name: "systemd", program: "systemd-analyze", why: "judges the units (it is not started)" },
+    Package { name: "lintian", program: "lintian", why: "judges the Debian package" },
     Package { name: "python3", program: "python3", why: "a real program with os.sendfile" },
+    Package { name: "python3-pip", program: "pip3", why: "fetches what judges the manifests of containers" },
+    Package { name: "npm", program: "npm", why: "the same" },
 ];
 
 /// Asked by Debian's maintainer scripts before they start a service; 101 forbids it.

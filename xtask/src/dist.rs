@@ -1,17 +1,17 @@
 //! The release binary as one static file.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::process;
+use crate::{deb, process};
 
 /// The type of a program header that names the dynamic loader (ELF's PT_INTERP).
 const INTERPRETER: u32 = 3;
 
 /// Builds it, makes sure that it is static, and says where it is.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path) -> anyhow::Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let dist = process::target_dir(root).join("dist");
     let mut cargo = process::cargo(root);
@@ -30,11 +30,18 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let binary = dist.join("zcprof");
     fs::copy(&built, &binary).with_context(|| binary.display().to_string())?;
     println!("{}: static, {:.1} MiB", binary.display(), bytes.len() as f64 / f64::from(1 << 20));
-    Ok(())
+    Ok(binary)
+}
+
+/// The Debian package of the binary given, or else of the static one, beside it.
+pub(crate) fn deb(root: &Path, binary: Option<&Path>, directory: Option<&Path>) -> anyhow::Result<()> {
+    let built = if let Some(binary) = binary { binary.to_owned() } else { run(root)? };
+    let beside = process::target_dir(root).join("dist");
+    deb::run(root, &built, directory.unwrap_or(&beside)).map(|package| println!("{}", package.display()))
 }
 
 /// Whether a 64-bit little-endian ELF file has a program header of type PT_INTERP.
-fn has_interpreter(elf: &[u8]) -> Option<bool> {
+pub(crate) fn has_interpreter(elf: &[u8]) -> Option<bool> {
     if elf.get(..6)? != b"\x7fELF\x02\x01" {
         return None;
     }

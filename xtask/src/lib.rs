@@ -1,4 +1,4 @@
-//! The project's automation. A library too, so that the tests can call `manifest` and `expected`, and the machines of
+//! The project's automation. A library too, so that the tests can call `manifest`, `expected`, `deb` and `tools`, and the machines of
 //! `vm` start with its plan.
 //!
 //! To add a command: a module with `run(root, …) -> anyhow::Result<()>`, a variant and an arm in `cli`.
@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod codegen;
+pub mod deb;
 mod debian;
 mod demo;
 mod dist;
@@ -19,6 +20,7 @@ mod process;
 mod signals;
 mod stop;
 mod test;
+pub mod tools;
 pub mod vm;
 
 use std::path::PathBuf;

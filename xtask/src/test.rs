@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::stop::Stop;
+use crate::tools::{self, Registry};
 use crate::{codegen, debian, ebpf, manifest, policy, preflight, process, vm};
 
 /// Tells the end-to-end tests which programs they have to do without; they fail for want of any other.
@@ -17,7 +18,8 @@ type NotRun = Vec<String>;
 pub(crate) fn run(root: &Path, install: bool, machines: bool) -> anyhow::Result<()> {
     preflight::tracing(None, "test")?;
     let mut not_run = NotRun::new();
-    let without = programs(install, &mut not_run)?;
+    let mut without = programs(install, &mut not_run)?;
+    without.extend(registries(root, install, &mut not_run));
 
     component(root, "fmt", &["--check"], &mut not_run)?;
     component(root, "clippy", &["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &mut not_run)?;
@@ -64,6 +66,20 @@ fn programs(install: bool, not_run: &mut NotRun) -> anyhow::Result<Vec<&'static 
         format!("tests that use {}: not here (Debian's {}: {}){hint}", package.program, package.name, package.why)
     }));
     Ok(missing.iter().map(|package| package.program).collect())
+}
+
+/// Sees to what comes from other registries, which are installed in the target directory; those to do without.
+fn registries(root: &Path, install: bool, not_run: &mut NotRun) -> Vec<&'static str> {
+    let lacks = |registry: &Registry| {
+        let why_not = match install.then(|| tools::bring(*registry, &process::target_dir(root))) {
+            Some(Ok(_)) => return None,
+            Some(Err(error)) => format!("{error:#}"),
+            None => "--no-install leaves it out".to_owned(),
+        };
+        not_run.push(format!("tests that use {} ({}): {why_not}", registry.name(), registry.why()));
+        Some(registry.name())
+    };
+    Registry::ALL.iter().filter_map(lacks).collect()
 }
 
 /// Runs a part of the toolchain that a minimal installation lacks.

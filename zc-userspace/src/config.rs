@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::export::listen::Address;
 use crate::export::rules::Rule;
 use crate::export::web::{Web, WebError};
 use crate::kernel::{ProbeStatus, is_optional};
@@ -75,8 +76,11 @@ pub struct DaemonOptions {
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DaemonConfig {
-    /// Where to listen; loopback only, unless with TLS, or plain HTTP was allowed elsewhere.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen; loopback only, unless `anywhere`. Empty if no address was given: then on the sockets that the
+    /// service manager has opened, or else on [`DEFAULT_LISTEN_ADDRESS`].
+    pub listen: Vec<Address>,
+    /// Whether it may be asked from other hosts: with TLS, or because plain HTTP was allowed there.
+    pub anywhere: bool,
     /// The web configuration: TLS, who may ask.
     pub web_config: Option<PathBuf>,
     /// What processes are grouped by in the metrics.
@@ -116,7 +120,7 @@ pub enum ConfigError {
     },
     /// An address that is none.
     #[error(
-        "can't listen on `{address}`: {reason}; give --web.listen-address as host:port, e.g. {DEFAULT_LISTEN_ADDRESS}"
+        "can't listen on `{address}`: {reason}; give --web.listen-address as host:port, e.g. {DEFAULT_LISTEN_ADDRESS}, or as unix:/path"
     )]
     Address {
         /// As given.
@@ -126,7 +130,7 @@ pub enum ConfigError {
     },
     /// Plain HTTP would leave the host.
     #[error(
-        "refusing to serve plain HTTP on {0}, which is not a loopback address: give a --web.config.file with tls_server_config, listen on {DEFAULT_LISTEN_ADDRESS}, or accept the risk with --web.insecure"
+        "refusing to serve plain HTTP on {0}, which is not a loopback address: give a --web.config.file with tls_server_config, listen on {DEFAULT_LISTEN_ADDRESS} (--web.listen-address, or ListenStream= of a socket unit), or accept the risk with --web.insecure"
     )]
     Insecure(SocketAddr),
     /// The web configuration can't be used.
@@ -177,14 +181,12 @@ impl DaemonConfig {
         let web_config = options.web_config_file.or(file.web.config.file);
         let web = web_config.as_deref().map(Web::load).transpose()?;
         let encrypts = web.is_some_and(|web| web.current().tls.is_some());
-        let addresses = [options.web_listen_address, file.web.listen_address, vec![DEFAULT_LISTEN_ADDRESS.to_owned()]];
-        let addresses = addresses.into_iter().find(|given| !given.is_empty()).unwrap_or_default();
+        let anywhere = encrypts || options.web_insecure.or(file.web.insecure).unwrap_or(false);
+        let given = options.web_listen_address;
+        let addresses = if given.is_empty() { file.web.listen_address } else { given };
         let listen = addresses.iter().map(|address| resolve(address)).collect::<Result<Vec<_>, _>>()?;
-        if !encrypts
-            && !options.web_insecure.or(file.web.insecure).unwrap_or(false)
-            && let Some(open) = listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
-        {
-            return Err(ConfigError::Insecure(*open));
+        if !anywhere && let Some(open) = listen.iter().find_map(Address::open_to_others) {
+            return Err(ConfigError::Insecure(open));
         }
         let rules: Vec<_> = file.verify.into_iter().map(|checked| checked.0).collect();
         let same = |at: &usize| rules[..*at].iter().any(|earlier| earlier.name == rules[*at].name);
@@ -193,6 +195,7 @@ impl DaemonConfig {
         }
         Ok(Self {
             listen,
+            anywhere,
             rules,
             web_config,
             group_by: options.group_by.or(file.group_by).unwrap_or_default(),
@@ -205,12 +208,20 @@ impl DaemonConfig {
     }
 }
 
-/// Reads `host:port`; `:port` means every address, as Prometheus's exporters have it.
-fn resolve(address: &str) -> Result<SocketAddr, ConfigError> {
+/// Reads `unix:/path`, or `host:port`; `:port` means every address, as Prometheus's exporters have it.
+fn resolve(address: &str) -> Result<Address, ConfigError> {
     let wrong = |reason: String| ConfigError::Address { address: address.to_owned(), reason };
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = PathBuf::from(path);
+        return if path.is_absolute() {
+            Ok(Address::Unix(path))
+        } else {
+            Err(wrong("its path must be absolute".to_owned()))
+        };
+    }
     let full = if address.starts_with(':') { format!("[::]{address}") } else { address.to_owned() };
     let mut found = full.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    found.next().ok_or_else(|| wrong("no such host".to_owned()))
+    found.next().map(Address::Tcp).ok_or_else(|| wrong("no such host".to_owned()))
 }
 
 /// Holds what `--probe` asks for against what there is. Returns the probes that were renounced; none of them is
@@ -265,7 +276,7 @@ mod tests {
     #[test]
     fn defaults() {
         let config = DaemonConfig::load(DaemonOptions::default()).unwrap();
-        assert_eq!(config.listen, [DEFAULT_LISTEN_ADDRESS.parse().unwrap()]);
+        assert!(config.listen.is_empty() && !config.anywhere);
         assert_eq!((config.max_groups, config.retain.as_secs()), (512, 600));
         assert_eq!((config.group_by, config.log_level), (GroupBy::Comm, LogLevel::Info));
     }
@@ -332,7 +343,10 @@ mod tests {
             assert!(on(open, None).unwrap_err().contains("--web.insecure"), "{open}");
             assert!(on(open, Some(true)).is_ok(), "{open}");
         }
-        assert!(on("[::ffff:127.0.0.1]:1", None).is_ok());
+        for closed in ["[::ffff:127.0.0.1]:1", "unix:/run/zcprof.sock"] {
+            assert!(on(closed, None).is_ok(), "{closed}");
+        }
+        assert!(on("unix:zcprof.sock", None).unwrap_err().contains("absolute"));
         assert!(on("127.0.0.1", None).unwrap_err().contains("host:port"));
         let missing = "[web]\nconfig.file = \"/nonexistent/web.yml\"\n";
         assert!(with_file(missing, DaemonOptions::default()).unwrap_err().contains("/nonexistent/web.yml"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +34,12 @@ impl Daemon {
 
     /// Starts it and waits until it listens.
     pub(crate) fn launch(options: &[&str]) -> Result<Self> {
-        let mut start = command(["daemon", "--web.listen-address", "127.0.0.1:0"]);
-        let mut process = Running::start_as_is(start.args(options).stdout(Stdio::null()).stderr(Stdio::piped()))?;
+        Self::launch_by(command(["daemon", "--web.listen-address", "127.0.0.1:0"]).args(options))
+    }
+
+    /// Starts it by this command, and waits until it listens on an address.
+    pub(crate) fn launch_by(start: &mut Command) -> Result<Self> {
+        let mut process = Running::start_as_is(start.stdout(Stdio::null()).stderr(Stdio::piped()))?;
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(process.child().stderr.take().context("the daemon's log")?).lines();
         let sink = Arc::clone(&log);

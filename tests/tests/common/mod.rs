@@ -7,6 +7,7 @@ pub(crate) mod browser;
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod leftovers;
+pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod profile;
 

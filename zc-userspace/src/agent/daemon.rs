@@ -1,6 +1,5 @@
 //! The daemon: probes, ledger and HTTP in one process without privileges.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,10 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
+use super::manager::Manager;
 use super::{Agent, Confined, DRAIN_INTERVAL, confine, drop_capabilities};
-use crate::config::{DaemonConfig, LogFormat, LogLevel, check_probes};
+use crate::config::{ConfigError, DEFAULT_LISTEN_ADDRESS, DaemonConfig, LogFormat, LogLevel, check_probes};
 use crate::export::api::{App, router};
 use crate::export::history::History;
+use crate::export::listen::{Address, Listener, inherited};
 use crate::export::serve::serve;
 use crate::export::source::{STEP, Source};
 use crate::export::streams::Streams;
@@ -51,7 +52,8 @@ pub fn run(config: &DaemonConfig) -> ExitCode {
 fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     let web = config.web_config.as_deref().map(Web::load).transpose()?.map(Arc::new);
     // The ports first: a daemon that can't be asked must not trace.
-    let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
+    let listeners = listeners(config)?;
+    let manager = Arc::new(Manager::of_environment());
     // A stop asked for while the probes are being attached waits for them, and is then a stop like any other.
     let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     stops.thread_block().context("can't hold signals back")?;
@@ -107,18 +109,24 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         .enable_all()
         .build()
         .context("can't start the HTTP server")?;
-    let app = Arc::new(App { about, source, history, streams: streams.clone() });
+    let app = Arc::new(App { about, source: Arc::clone(&source), history, streams: streams.clone() });
     let served = runtime.block_on(async {
         let signals = wait_for_signal()?;
         stops.thread_unblock().context("can't let signals through")?;
         for listener in &listeners {
-            info!(address = %listener.local_addr()?, "listening");
+            info!(address = %listener, "listening");
+        }
+        let status = status(&agent);
+        if let Some(patience) = manager.patience {
+            tokio::spawn(watched(Arc::clone(&manager), Arc::clone(&source), patience));
         }
         let stop = async {
             signals.await;
+            manager.stopping();
             // Answers that would go on for ever.
             streams.iter().for_each(|streams| streams.close());
         };
+        manager.ready(&status);
         serve(listeners, router(app, web.clone()), web, stop).await.context("can't serve HTTP")
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -135,10 +143,39 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
     served
 }
 
-fn bind(address: &SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| {
-        format!("can't listen on {address}; choose another with --web.listen-address, e.g. {}:9751", address.ip())
-    })
+/// The service manager's sockets and those at the addresses given; the default one only if there are neither.
+fn listeners(config: &DaemonConfig) -> Result<Vec<Listener>> {
+    let mut listeners = inherited()?;
+    if let Some(open) = listeners.iter().find_map(Listener::open_to_others).filter(|_| !config.anywhere) {
+        return Err(ConfigError::Insecure(open).into());
+    }
+    let default = if config.listen.is_empty() && listeners.is_empty() {
+        Some(Address::Tcp(DEFAULT_LISTEN_ADDRESS.parse().context(DEFAULT_LISTEN_ADDRESS)?))
+    } else {
+        None
+    };
+    for address in config.listen.iter().chain(&default) {
+        listeners.push(Listener::bind(address)?);
+    }
+    Ok(listeners)
+}
+
+/// One line for `systemctl status`.
+fn status(agent: &Agent) -> String {
+    let attached = agent.probes().iter().filter(|probe| probe.attached).count();
+    format!("tracing with {attached} of {} probes", agent.probes().len())
+}
+
+/// Tells the service manager again and again that the daemon is alive: that it answers requests (this task runs among
+/// theirs), and that the ledger has been read lately.
+async fn watched(manager: Arc<Manager>, source: Arc<Source>, patience: Duration) {
+    let mut next = tokio::time::interval(patience / 3);
+    loop {
+        next.tick().await;
+        if source.latest().is_some_and(|latest| latest.taken.elapsed() < patience.max(STEP * 2)) {
+            manager.alive();
+        }
+    }
 }
 
 fn announce(agent: &Agent, renounced: &[&str]) {
@@ -212,6 +249,8 @@ fn start_log(level: LogLevel, format: LogFormat) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
     use crate::config::DaemonOptions;
 

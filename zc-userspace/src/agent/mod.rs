@@ -3,6 +3,7 @@
 mod bandwidth;
 mod confine;
 pub mod daemon;
+mod manager;
 mod privileges;
 mod procfs;
 

@@ -26,7 +26,8 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = NOTES)]
 pub struct DaemonArgs {
-    /// Address to listen on; may be given several times [default: 127.0.0.1:9750].
+    /// Address to listen on, host:port or unix:/path; may be given several times [default: the sockets that systemd hands over, or else
+    /// 127.0.0.1:9750].
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     pub listen: Vec<String>,
     /// File with TLS, client certificates, names and passwords, in the format of Prometheus's exporters.

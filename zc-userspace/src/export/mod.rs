@@ -3,6 +3,7 @@
 pub mod api;
 pub mod catalogue;
 pub mod history;
+pub mod listen;
 mod page;
 pub mod problem;
 pub mod prometheus;

@@ -11,11 +11,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use super::listen::{Accepting, Listener, Stream};
 use super::web::Web;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// # Errors
 /// If a listener can't be used.
 pub async fn serve(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listener>,
     router: Router,
     web: Option<Arc<Web>>,
     stop: impl Future<Output = ()>,
@@ -43,8 +43,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut accepting = tokio::task::JoinSet::new();
     for listener in listeners {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = Accepting::new(listener)?;
         let server = Server { router: router.clone(), web: web.clone(), connections: Arc::clone(&connections) };
         accepting.spawn(server.accept(listener, Arc::clone(&places)));
     }
@@ -67,14 +66,17 @@ struct Server {
 }
 
 impl Server {
-    async fn accept(self, listener: TcpListener, places: Arc<Semaphore>) {
+    async fn accept(self, listener: Accepting, places: Arc<Semaphore>) {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let tls = self.web.as_ref().and_then(|web| web.current().tls.clone());
                     let (router, watcher) = (self.router.clone(), self.connections.watcher());
                     tokio::spawn(async move {
-                        connection(stream, tls, router, watcher).await;
+                        match stream {
+                            Stream::Tcp(stream) => connection(stream, tls, router, watcher).await,
+                            Stream::Unix(stream) => connection(stream, tls, router, watcher).await,
+                        }
                         drop(place);
                     });
                 }
@@ -88,7 +90,12 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    watcher: Watcher,
+) {
     let Some(tls) = tls else { return talk(stream, router, watcher).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => talk(stream, router, watcher).await,
@@ -110,6 +117,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Rou
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -130,7 +138,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let router = Router::new().route("/", get(async || "here"));
-            let server = tokio::spawn(serve(vec![listener], router, None, async {
+            let server = tokio::spawn(serve(vec![Listener::Tcp(listener)], router, None, async {
                 let _ = stopped.await;
             }));
             let answer = ask(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;

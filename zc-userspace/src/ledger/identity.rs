@@ -97,6 +97,9 @@ mod tests {
         assert_eq!(docker.container.as_deref(), Some(ID));
         let kubernetes = format!("/kubepods.slice/kubepods-burstable.slice/cri-containerd-{ID}.scope");
         assert_eq!(Cgroup::from_path(&kubernetes).container.as_deref(), Some(ID));
+        // As a process in a control group namespace of its own sees those of others (cgroup_namespaces(7)).
+        let seen = Cgroup::parse(&format!("0::/../../kubepods-burstable.slice/cri-containerd-{ID}.scope"));
+        assert_eq!(seen.container.as_deref(), Some(ID));
         assert_eq!(Cgroup::from_path(&format!("/docker/{ID}")).container.as_deref(), Some(ID));
         assert_eq!(Cgroup::from_path("/docker/short").container, None);
     }

@@ -79,7 +79,12 @@ impl Site {
             .route("/", get(async || "here"))
             .layer(middleware::from_fn_with_state(Arc::clone(&web), check));
         // Ends with the test's runtime.
-        tokio::spawn(serve(vec![listener], router, Some(Arc::clone(&web)), std::future::pending()));
+        tokio::spawn(serve(
+            vec![crate::export::listen::Listener::Tcp(listener)],
+            router,
+            Some(Arc::clone(&web)),
+            std::future::pending(),
+        ));
         Self { address, web }
     }
 
