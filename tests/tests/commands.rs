@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -66,6 +67,28 @@ fn a_process_that_ends_within_the_window_keeps_its_figures() -> Result<()> {
     let process = &profile.0["processes"][0];
     assert_eq!((process["pid"].to_string(), process["exited"].as_bool()), (pid, Some(true)));
     assert_eq!(process["comm"], "dd");
+    Ok(())
+}
+
+#[test]
+fn peers_are_those_of_the_window() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let mut client = TcpStream::connect(&address)?;
+    let _server = listener.accept()?;
+    client.write_all(&[1; 1000])?;
+    let pid = std::process::id().to_string();
+    let mut profile = Running::start(&mut command(["profile", "--json", "--for", "10m", "--pid", &pid]))?;
+    until_watching(&mut profile)?;
+    client.write_all(&[1; 5000])?;
+    let ended = profile.end_by(Signal::SIGINT)?;
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let profile = Profile::parse(&ended.stdout)?.0;
+    assert_eq!(profile["peers_since"], "window");
+    let mut peers = profile["peers"].as_array().context("no peers")?.iter();
+    let peer = peers.find(|peer| peer["address"] == address).context("no such peer")?;
+    assert_eq!((&peer["protocol"], &peer["operations"]), (&"tcp".into(), &1.into()), "{peer}");
+    assert_eq!((&peer["sent_bytes"], &peer["received_bytes"]), (&5000.into(), &0.into()), "{peer}");
     Ok(())
 }
 

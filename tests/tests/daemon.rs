@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -287,6 +287,35 @@ fn groups_and_processes_agree_with_the_workload() -> Result<()> {
         (&profile["window_seconds"], profile["lost"]["unclassified_operations"].as_u64()),
         (&Value::Null, Some(0))
     );
+    Ok(())
+}
+
+#[test]
+fn a_process_has_its_peers() -> Result<()> {
+    let daemon = Daemon::start(&[])?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let at_server = listener.local_addr()?.to_string();
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, at_client) = listener.accept()?;
+    client.write_all(&[1; 40_000])?;
+    server.read_exact(&mut [0; 40_000])?;
+    let of = |answer: &Value, address: &str| -> Result<Value> {
+        let found = list(answer, "peers").iter().find(|peer| peer["address"] == address).context("no such peer")?;
+        assert_eq!(found["protocol"], "tcp");
+        Ok(found.clone())
+    };
+    let answer = daemon.json(&format!("/api/v1/processes/{}?peers=100", std::process::id()))?;
+    assert_eq!(answer["peers_since"], "first_seen");
+    let (there, here) = (of(&answer, &at_server)?, of(&answer, &at_client.to_string())?);
+    assert_eq!((&there["sent_bytes"], &there["received_bytes"]), (&40_000.into(), &0.into()), "{there}");
+    assert_eq!((&here["sent_bytes"], &here["received_bytes"]), (&0.into(), &40_000.into()), "{here}");
+    let first = daemon.json(&format!("/api/v1/processes/{}?peers=1", std::process::id()))?;
+    assert_eq!(list(&first, "peers").len(), 1);
+
+    let without = Daemon::start(&["--probe=-peers"])?;
+    client.write_all(&[1; 10])?;
+    let answer = without.json(&format!("/api/v1/processes/{}", std::process::id()))?;
+    assert_eq!((&answer["peers"], &answer["peers_since"]), (&Value::Null, &Value::Null));
     Ok(())
 }
 

@@ -4,6 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -97,6 +100,27 @@ fn says_what_could_be_saved() -> Result<()> {
     })?;
     let row = browser.text(told)?;
     assert!(row.contains("cat (pid") && row.contains("splice") && row.contains("67,108,864"), "{row}");
+    assert_at_peace(&mut browser, &daemon)
+}
+
+#[test]
+fn says_with_whom_a_process_talks() -> Result<()> {
+    if without("chromium") {
+        return Ok(());
+    }
+    let daemon = Daemon::start(&[])?;
+    let name = SocketAddr::from_abstract_name(format!("{HOSTILE}{}", std::process::id()))?;
+    let listener = UnixListener::bind_addr(&name)?;
+    let mut client = UnixStream::connect_addr(&name)?;
+    client.write_all(&[1; 50_000])?;
+    let mut browser = open(&daemon)?;
+    assert_eq!(browser.evaluate("document.getElementById('peers-of').hidden")?, true);
+    browser.open(&format!("http://{}/?#pid={}", daemon.address, std::process::id()))?;
+    browser.until("the peers", "document.querySelector('#peers tr[data-peer=unix]') !== null")?;
+    let row = browser.text("#peers tr[data-peer=unix]")?;
+    assert!(row.contains("@<img src=x>\\u{1b}[7") && row.contains("50,000"), "{row}");
+    assert_eq!(browser.evaluate("document.querySelector('img')")?, Value::Null);
+    drop(listener);
     assert_at_peace(&mut browser, &daemon)
 }
 

@@ -107,6 +107,26 @@ fn dd_with_direct_output_writes_past_the_page_cache() -> Result<()> {
 }
 
 #[test]
+fn python_and_its_child_talk_to_one_peer() -> Result<()> {
+    if without("python3") {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let talk = "import os, socket
+l = socket.socket(socket.AF_UNIX); l.bind('s'); l.listen(); child = os.fork()
+c = socket.socket(socket.AF_UNIX); c.connect('s'); c.sendall(b'x' * 3000); c.close()
+if child:
+    for _ in range(2): a = l.accept()[0]; print(len(a.recv(3000, socket.MSG_WAITALL)))
+    os.wait()
+";
+    let (profile, ended) = record(&scratch, &[PYTHON, "-I", "-B", "-S", "-c", talk])?;
+    assert_eq!(ended.stdout, "3000\n3000\n");
+    let peer = serde_json::json!([{"protocol": "unix", "address": "s", "sent_bytes": 6000, "received_bytes": 6000, "operations": 4}]);
+    assert_eq!((&profile.0["peers"], &profile.0["peers_since"]), (&peer, &"first_seen".into()));
+    Ok(())
+}
+
+#[test]
 fn python_copies_a_file_without_touching_its_bytes() -> Result<()> {
     if without("python3") {
         return Ok(());

@@ -193,6 +193,8 @@ pub struct Types {
     pub sock: u64,
     /// `inet_connection_sock`.
     pub tcp: u64,
+    /// `unix_sock`; 0 where the kernel's BTF lacks it.
+    pub unix: u64,
     /// `io_kiocb`; like the next three 0 where the kernel lacks io_uring.
     pub request: u64,
     /// `io_uring_task`.
@@ -213,6 +215,8 @@ pub struct Config {
     pub net: u64,
     /// 1 if pass-through is looked for.
     pub pass_through: u64,
+    /// 1 if peers of sockets are counted.
+    pub peers: u64,
     /// Where threads count: [`LEDGERS_SLOTS`] or one of its kin.
     pub ledgers: u64,
     /// The architecture's `O_DIRECT`.

@@ -224,6 +224,8 @@ pub struct ThreadLedger {
     pub socket: u64,
     /// The cell that was counted on last.
     pub last_cell: u64,
+    /// The operation at hand, with its descriptor, and where the address lies that its call names: for its peer.
+    pub talk: [u64; 2],
     /// What was counted since the operation at hand began: for those who listen.
     pub told: Cell,
     /// The system call, by its number among the thread's, that pass-through was last counted for.
@@ -390,7 +392,7 @@ const _: () = {
     assert!(size_of::<Identity>() == 64);
     assert!(size_of::<VmaSlot>() == 24);
     assert!(size_of::<ThreadCells>() == 17 * THREAD_CELLS + 18 * passed::THREAD_CELLS);
-    assert!(size_of::<ThreadLedger>() == 64 + 48 + 48 + 32 + 32 + 24 * VMA_SLOTS + size_of::<ThreadCells>());
+    assert!(size_of::<ThreadLedger>() == 64 + 48 + 48 + 48 + 32 + 24 * VMA_SLOTS + size_of::<ThreadCells>());
     assert!(size_of::<SharedKey>() == 16);
     assert!(size_of::<Slot>() == 16 + size_of::<ThreadLedger>());
     assert!(SLOTS.is_power_of_two());

@@ -13,7 +13,7 @@ use zc_common::record::{CELL_NO_BUFFER, CELL_NO_DESCRIPTOR, ThreadLedger};
 
 use crate::kernel::{At, Known, Task, read_user};
 use crate::maps::{self, TABLE, config};
-use crate::{account, buffer, endpoint, passing, sockets, streams};
+use crate::{account, buffer, endpoint, passing, peers, sockets, streams};
 
 // include/linux/socket.h, v6.1.
 const MSG_PEEK: u64 = 2;
@@ -81,6 +81,8 @@ impl Operation {
     const COMPAT: u64 = 1 << 18;
     /// The payload may be longer than the buffers (MSG_TRUNC): the rest was never moved.
     const TRUNCATES: u64 = 1 << 19;
+    /// The descriptor lies above this bit.
+    const FD: u32 = 32;
 
     #[inline(always)]
     fn into_buffer(mechanism: Mechanism, far: u8) -> Self {
@@ -103,7 +105,7 @@ impl Operation {
     }
 
     #[inline(always)]
-    fn mechanism(self) -> u8 {
+    pub fn mechanism(self) -> u8 {
         self.0 as u8
     }
 
@@ -116,6 +118,18 @@ impl Operation {
     #[inline(always)]
     fn by(self, mechanism: u8) -> Self {
         Self(self.0 & !0xff | u64::from(mechanism))
+    }
+
+    /// The same on a descriptor.
+    #[inline(always)]
+    fn on(self, fd: u64) -> Self {
+        Self(self.0 | fd << Self::FD)
+    }
+
+    /// The descriptor that it is on.
+    #[inline(always)]
+    pub fn fd(self) -> u64 {
+        self.0 >> Self::FD
     }
 
     /// Code of the endpoint that is not the buffer.
@@ -191,15 +205,22 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
         return;
     }
     let (fd, buffer, length) = (args.get::<0>(), args.get::<1>(), args.get::<2>());
+    let mut name = 0;
     let (operation, shape, flags, buffer, length) = match call {
         READ => (into_buffer(fd), Shape::Buffer, 0, buffer, length),
         WRITE => (from_buffer(ledger, fd, 0), Shape::Buffer, 0, buffer, length),
         READV => (into_buffer(fd), Shape::Iovecs, 0, buffer, length),
         WRITEV => (from_buffer(ledger, fd, 0), Shape::Iovecs, 0, buffer, length),
-        SENDTO => (from_buffer(ledger, fd, args.get::<3>()), Shape::Buffer, 0, buffer, length),
+        SENDTO => {
+            name = args.get::<4>();
+            (from_buffer(ledger, fd, args.get::<3>()), Shape::Buffer, 0, buffer, length)
+        }
         SENDMSG => (from_buffer(ledger, fd, length), Shape::Message, 0, buffer, length),
         SENDMMSG => (from_buffer(ledger, fd, args.get::<3>()), Shape::Messages, 0, buffer, length),
-        RECVFROM => (into_buffer(fd), Shape::Buffer, args.get::<3>(), buffer, length),
+        RECVFROM => {
+            name = args.get::<4>();
+            (into_buffer(fd), Shape::Buffer, args.get::<3>(), buffer, length)
+        }
         RECVMSG => (into_buffer(fd), Shape::Message, args.get::<2>(), buffer, length),
         RECVMMSG => (into_buffer(fd), Shape::Messages, args.get::<3>(), buffer, length),
         VMSPLICE => (vmsplice(fd), Shape::Iovecs, 0, buffer, length),
@@ -226,12 +247,18 @@ fn call(ledger: &mut ThreadLedger, args: &Moved) {
             return;
         }
         SOCKETCALL => match socketcall(ledger, fd, buffer, returned) {
-            Some(call) => call,
+            Some(call) => {
+                if matches!(fd, 11 | 12) {
+                    name = u64::from(read_user::<u32>(buffer + 16).unwrap_or(0));
+                }
+                call
+            }
             None => return,
         },
         _ => return,
     };
     let operation = operation.with(Operation::COMPAT, args.compat != 0);
+    ledger.talk = [operation.0, name];
     let [operation, shape, flags, buffer, length] = forget(ledger, [operation.0, shape as u64, flags, buffer, length]);
     transfer(ledger, Operation(operation), shape, flags, (buffer, length), returned);
 }
@@ -286,13 +313,14 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
     let reads = call == Call::Read as u8;
     let socket = if reads { core::ptr::null_mut() } else { &raw mut ledger.socket };
     let far = endpoint::descriptor(task, argument::<0>(regs), socket);
-    let [far] = forget(ledger, [u64::from(far)]);
-    let (far, address) = (far as u8, argument::<1>(regs));
     let operation = if reads {
         Operation::into_buffer(Mechanism::Read, far)
     } else {
         Operation::from_buffer(Mechanism::Write, far)
     };
+    let [operation] = forget(ledger, [operation.on(argument::<0>(regs)).0]);
+    ledger.talk[0] = operation;
+    let (operation, address) = (Operation(operation), argument::<1>(regs));
     match buffer::remembered(ledger, buffer::sequence(task), address) {
         Some(found) if bytes <= found.end - address => {
             piece(ledger, operation, found.endpoint, bytes);
@@ -302,8 +330,23 @@ pub fn plain(task: At, ledger: &mut ThreadLedger, call: u8, regs: Known, bytes: 
             count_buffer(ledger, operation.0, address, bytes);
         }
     }
+    tell_peers(ledger, 0, bytes);
     tell_of_socket(ledger);
     streams::tell(ledger);
+}
+
+/// Counts bytes with the peer of the operation at hand, if it is on a socket: of what lies in the ledger, since the stack has
+/// no room for it.
+#[inline(always)]
+fn tell_peers(ledger: &mut ThreadLedger, name: u64, bytes: u64) {
+    if config!(peers) == 0 {
+        return;
+    }
+    // SAFETY: a live word; volatile, lest it be kept on the stack until now.
+    let operation = Operation(unsafe { core::ptr::read_volatile(&raw const ledger.talk[0]) });
+    if peers::talks(operation) {
+        peers::moved(operation.0, name, bytes);
+    }
 }
 
 /// Tells whose the socket is that the call at hand has sent on, if it has.
@@ -332,7 +375,7 @@ fn forget<const N: usize>(ledger: &mut ThreadLedger, values: [u64; N]) -> [u64; 
 
 #[inline(always)]
 fn into_buffer(fd: u64) -> Operation {
-    Operation::into_buffer(Mechanism::Read, endpoint::of_descriptor(fd) as u8)
+    Operation::into_buffer(Mechanism::Read, endpoint::of_descriptor(fd) as u8).on(fd)
 }
 
 #[inline(always)]
@@ -342,7 +385,7 @@ fn from_buffer(ledger: &mut ThreadLedger, fd: u64, flags: u64) -> Operation {
     let takes_pages = what as u8 == Endpoint::Tcp as u8 || what as u8 == Endpoint::Udp as u8;
     let zerocopy = flags & MSG_ZEROCOPY != 0 && takes_pages && endpoint::hands_pages_over(fd);
     ledger.socket = if zerocopy { socket | 1 } else { socket };
-    Operation::from_buffer(if zerocopy { Mechanism::ZerocopySend } else { Mechanism::Write }, what as u8)
+    Operation::from_buffer(if zerocopy { Mechanism::ZerocopySend } else { Mechanism::Write }, what as u8).on(fd)
 }
 
 /// The flags of a call that has some.
@@ -375,7 +418,13 @@ fn transfer(
     const BUFFER: u64 = Shape::Buffer as u64;
     const IOVECS: u64 = Shape::Iovecs as u64;
     const MESSAGE: u64 = Shape::Message as u64;
-    let operation = if flags & MSG_PEEK != 0 { operation.peeking() } else { operation };
+    let operation = if flags & MSG_PEEK != 0 {
+        // Delivers nothing: who reads in the end has received it.
+        ledger.talk[0] = 0;
+        operation.peeking()
+    } else {
+        operation
+    };
     let truncates = flags & MSG_TRUNC != 0;
     // With MSG_TRUNC, TCP throws the bytes away uncopied (tcp_recvmsg_locked, net/ipv4/tcp.c, v6.1); the others return
     // the message's length and copy what the buffer holds.
@@ -383,17 +432,24 @@ fn transfer(
         return;
     }
     let operation = operation.with(Operation::TRUNCATES, truncates);
-    match shape {
+    let moved = match shape {
         BUFFER => {
             let bytes = if truncates { returned.min(length) } else { returned };
             if bytes != 0 {
                 count_buffer(ledger, operation.0, buffer, bytes);
             }
+            bytes
         }
-        IOVECS => _ = vector::count_iovecs(operation.0, buffer, length, returned),
-        MESSAGE => vector::message(operation, buffer, returned),
-        _ => vector::messages(operation, buffer, returned),
-    }
+        IOVECS => vector::count_iovecs(operation.0, buffer, length, returned),
+        MESSAGE => {
+            ledger.talk[1] = peers::name_of(buffer, operation.is(Operation::COMPAT));
+            vector::message(operation, buffer, returned)
+        }
+        _ => return vector::messages(operation, buffer, returned),
+    };
+    // SAFETY: a live word; volatile like the operation.
+    let name = unsafe { core::ptr::read_volatile(&raw const ledger.talk[1]) };
+    tell_peers(ledger, name, moved);
 }
 
 /// Counts bytes that lie at one user address, mapping by mapping.
@@ -458,10 +514,18 @@ fn cell_of(operation: Operation, near: u8) -> u8 {
 /// Counts an operation between two descriptors.
 #[inline(always)]
 fn between(ledger: &mut ThreadLedger, mechanism: Mechanism, source: u64, sink: u64, bytes: u64) {
-    let source = endpoint::of_descriptor(source) as u8;
-    let sink = endpoint::of_descriptor(sink);
-    ledger.socket = endpoint::socket(sink);
-    count_between(ledger, mechanism as u8, source, sink as u8, bytes);
+    let from = endpoint::of_descriptor(source) as u8;
+    let received = Operation::into_buffer(mechanism, from).on(source);
+    if peers::talks(received) {
+        peers::moved(received.0, 0, bytes);
+    }
+    let to = endpoint::of_descriptor(sink);
+    ledger.socket = endpoint::socket(to);
+    let sent = Operation::from_buffer(mechanism, to as u8).on(sink);
+    if peers::talks(sent) {
+        peers::moved(sent.0, 0, bytes);
+    }
+    count_between(ledger, mechanism as u8, from, to as u8, bytes);
 }
 
 #[inline(always)]

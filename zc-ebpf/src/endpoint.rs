@@ -40,7 +40,7 @@ const EXT4_NOT_DIRECT: u32 = 0x0000_4000 | 0x1000_0000;
 
 /// The file behind a descriptor of a task: its address, or 0 if the descriptor is closed.
 #[inline(always)]
-fn file(task: At, fd: u64) -> u64 {
+pub fn file(task: At, fd: u64) -> u64 {
     let files: u64 = task.load(offset!(task_files));
     if files == 0 {
         return 0;

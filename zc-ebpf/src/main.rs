@@ -13,6 +13,7 @@ mod endpoint;
 mod kernel;
 mod maps;
 mod passing;
+mod peers;
 mod probes;
 mod slots;
 mod sockets;

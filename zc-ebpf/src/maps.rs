@@ -5,6 +5,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use aya_ebpf::macros::btf_map;
 use zc_common::config::{SYSCALLS, TABLE as TABLE_LEN};
+use zc_common::peers::{self, PeerKey, PeerTraffic, UnixName};
 use zc_common::record::{
     Audit, Cell, DISKS as DISK_COUNT, Device, Fallback, LifecycleEvent, ListenedTo, NET_OTHER, OperationEvent,
     SLOTS as SLOT_COUNT, SharedKey, Slot, SocketOwner, ThreadLedger, Usage,
@@ -138,6 +139,18 @@ pub static ZEROCOPIES: LruHashMap<u64, u64, ZEROCOPY_PACKETS> = LruHashMap::new(
 /// Where in user memory bytes have been read into.
 #[btf_map]
 pub static READ_RANGES: Array<Bucket, { passing::BUCKETS }> = Array::new();
+
+/// What went to each peer of a process's sockets and came from there. The least used are forgotten.
+#[btf_map]
+pub static PEERS: LruHashMap<PeerKey, PeerTraffic, { peers::PEERS }> = LruHashMap::new();
+
+/// The names that unix sockets among them are bound to, by the address in their keys. The least used are forgotten.
+#[btf_map]
+pub static UNIX_NAMES: LruHashMap<[u64; 2], UnixName, { peers::UNIX_NAMES }> = LruHashMap::new();
+
+/// The name that was looked up last.
+#[btf_map]
+pub static UNIX_NAME: PerCpuArray<UnixName, 1> = PerCpuArray::new();
 
 /// What is counted for a process outside its threads' ledgers, atomically.
 #[btf_map]

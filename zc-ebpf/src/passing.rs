@@ -153,7 +153,7 @@ extern "C" fn lock(space: u64, address: u64, shift: u64) -> u64 {
 /// An index that the compiler does not look through: it would make a pointer of it that it compares with the array's
 /// end, which the verifier does not understand before 6.18.
 #[inline(always)]
-fn opaque(mut index: usize) -> usize {
+pub fn opaque(mut index: usize) -> usize {
     // SAFETY: it changes nothing.
     unsafe { core::arch::asm!("{0} &= -1", inout(reg) index, options(pure, nomem, nostack)) };
     index

@@ -41,6 +41,7 @@ const TESTS: &[Tests] = &[
     Tests { name: "faults", left_out: &[] },
     Tests { name: "uring", left_out: &[] },
     Tests { name: "passing", left_out: &[] },
+    Tests { name: "peers", left_out: &[] },
     Tests { name: "textbook", left_out: &[] },
     Tests { name: "identity", left_out: &["exec_in_threads_during_readings_counts_nothing_twice"] },
     Tests {

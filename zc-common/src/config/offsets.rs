@@ -112,6 +112,20 @@ pub struct Offsets {
     pub sock_zerocopy: u64,
     /// `sock.__sk_common.skc_num`: the local port.
     pub sock_port: u64,
+    /// `sock.__sk_common.skc_dport`: the peer's port, in network order.
+    pub sock_peer_port: u64,
+    /// `sock.__sk_common.skc_daddr`: the peer's IPv4 address.
+    pub sock_peer: u64,
+    /// `sock.__sk_common.skc_v6_daddr`: its IPv6 address; 0 where the kernel has none.
+    pub sock_peer_v6: u64,
+    /// `unix_sock.peer`; 0 where the kernel's BTF lacks what tells unix sockets' names.
+    pub unix_peer: u64,
+    /// `unix_sock.addr`.
+    pub unix_address: u64,
+    /// `unix_address.len`.
+    pub unix_length: u64,
+    /// `unix_address.name`: a `sockaddr_un`.
+    pub unix_name: u64,
     /// `tcp_sock.write_seq`.
     pub tcp_write_seq: u64,
     /// `sock.__sk_common.skc_state`.

@@ -28,7 +28,7 @@ use crate::account::{self, COUNT};
 use crate::kernel::{Task, number};
 use crate::maps::{REQUESTS, THREADS, config, offset};
 use crate::probes::identity;
-use crate::{buffer, endpoint, passing, slots, sockets, streams};
+use crate::{buffer, endpoint, passing, peers, slots, sockets, streams};
 
 /// Counts for the task that submitted a request: in the running thread's ledger if it is of the same process.
 #[derive(Clone, Copy)]
@@ -150,6 +150,7 @@ pub fn complete(address: u64) {
     let Some(thread) = thread else {
         complete_elsewhere(address, operation.0, buffer, bytes);
         sent(core::ptr::null_mut(), request, operation, socket);
+        talked(request, operation, bytes);
         return;
     };
     // As for the commonest calls (`plain`): no call of our own where the thread remembers the buffer.
@@ -164,6 +165,15 @@ pub fn complete(address: u64) {
     }
     streams::tell(ledger);
     sent(ledger, request, operation, socket);
+    talked(request, operation, bytes);
+}
+
+/// Counts a request's bytes with the peer of its socket, if it is on one.
+#[inline(always)]
+fn talked(request: Request, operation: Operation, bytes: u64) {
+    if peers::talks(operation) {
+        peers::moved_of(request.task(), request.file(), operation.0, bytes);
+    }
 }
 
 /// A plain read or write completes in another task than its submitter's.
@@ -212,6 +222,7 @@ fn count_other(owner: Owner, request: Request, way: u8, noted: Option<&Noted>, b
     let (operation, bytes) = received(request, way, request.operation(way, far), u64::from(bytes));
     count_operation(owner, request, way, operation, noted, bytes);
     sent(owner.ledger, request, operation, endpoint::socket(what));
+    talked(request, operation, bytes);
 }
 
 /// Counts what a request between memory and a descriptor moved.
@@ -294,6 +305,7 @@ fn between(owner: Owner, request: Request, sink: u64, noted: u8, bytes: u64) {
     if config!(net) != 0 && endpoint::socket(sink) != 0 {
         sockets::sent_by(request.task(), endpoint::socket(sink), u64::from(cell));
     }
+    talked(request, Operation::from_buffer(Mechanism::IoUring, sink as u8), bytes);
 }
 
 /// Tells whose the socket is that a request has sent on. Of one that another task completed it is not known any more

@@ -7,8 +7,8 @@ use zc_common::config::CODE_UNKNOWN;
 use zc_common::record::CELL_NO_BUFFER;
 
 use super::{Operation, count_buffer, piece};
-use crate::account;
 use crate::kernel::{Task, read_user};
+use crate::{account, peers};
 
 /// `UIO_MAXIOV` (include/uapi/linux/uio.h, v6.1): the kernel takes no more iovecs or messages in one call.
 const UIO_MAXIOV: u64 = 1024;
@@ -49,7 +49,7 @@ impl Walk {
     }
 }
 
-/// Counts an operation over iovecs.
+/// Counts an operation over iovecs. Returns the bytes counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn count_iovecs(operation: u64, iovecs: u64, count: u64, bytes: u64) -> u64 {
@@ -62,8 +62,9 @@ pub(super) extern "C" fn count_iovecs(operation: u64, iovecs: u64, count: u64, b
         if let Some(ledger) = account::ledger_of(Task::current()) {
             piece(ledger, walk.operation, CODE_UNKNOWN, walk.bytes);
         }
+        return bytes;
     }
-    0
+    bytes - walk.bytes
 }
 
 extern "C" fn on_iovec(index: u32, walk: *mut Walk) -> i64 {
@@ -84,12 +85,12 @@ pub(super) fn iovecs_of(message: u64, compat: bool) -> Option<(u64, u64)> {
     }
 }
 
-/// Counts an operation over one msghdr.
+/// Counts an operation over one msghdr. Returns the bytes counted.
 #[inline(always)]
-pub(super) fn message(operation: Operation, message: u64, bytes: u64) {
+pub(super) fn message(operation: Operation, message: u64, bytes: u64) -> u64 {
     // Without iovecs all bytes are unclassified.
     let (at, count) = iovecs_of(message, operation.is(Operation::COMPAT)).unwrap_or((0, 0));
-    count_iovecs(operation.0, at, count, bytes);
+    count_iovecs(operation.0, at, count, bytes)
 }
 
 /// A walk along an array of mmsghdrs.
@@ -121,7 +122,10 @@ extern "C" fn on_message(index: u32, messages: *mut Messages) -> i64 {
         return 1;
     };
     if bytes != 0 {
-        message(messages.operation, header, u64::from(bytes));
+        let moved = message(messages.operation, header, u64::from(bytes));
+        if peers::talks(messages.operation) {
+            peers::moved(messages.operation.0, peers::name_of(header, messages.operation.is(Operation::COMPAT)), moved);
+        }
         // The operation is counted with its first bytes.
         messages.operation = messages.operation.with(Operation::COUNTED, true);
     }

@@ -4,10 +4,10 @@ use zc_common::config::{CODE_RECEIVED_COPY, table_index};
 use zc_common::path::{Endpoint, Mechanism};
 use zc_common::record::{CELL_NO_BUFFER, ThreadLedger};
 
-use super::Moved;
-use crate::account;
+use super::{Moved, Operation};
 use crate::kernel::read_user;
 use crate::maps::{self, TABLE};
+use crate::{account, peers};
 
 /// `IPPROTO_TCP`, the level.
 const TCP: u64 = 6;
@@ -20,11 +20,15 @@ const COPIED_AT: u64 = 32;
 #[inline(always)]
 pub(super) fn getsockopt(ledger: &mut ThreadLedger, args: &Moved) {
     if args.get::<1>() as u32 as u64 == TCP && args.get::<2>() as u32 as u64 == TCP_ZEROCOPY_RECEIVE {
-        received(ledger, args.get::<3>(), args.get::<4>());
+        let bytes = received(ledger, args.get::<3>(), args.get::<4>());
+        let operation = Operation::into_buffer(Mechanism::ZerocopyReceive, Endpoint::Tcp as u8).on(args.get::<0>());
+        if peers::talks(operation) {
+            peers::moved(operation.0, 0, bytes);
+        }
     }
 }
 
-/// The argument is the same for 32-bit calls.
+/// The argument is the same for 32-bit calls. Returns the bytes counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn received(ledger: *mut ThreadLedger, argument: u64, length_at: u64) -> u64 {
@@ -41,8 +45,9 @@ extern "C" fn received(ledger: *mut ThreadLedger, argument: u64, length_at: u64)
     }
     if copied > 0 {
         account::count(ledger, cell(CODE_RECEIVED_COPY), u64::from(mapped == 0), copied as u64);
+        return u64::from(mapped) + copied as u64;
     }
-    0
+    u64::from(mapped)
 }
 
 #[inline(always)]

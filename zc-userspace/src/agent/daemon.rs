@@ -82,7 +82,8 @@ fn run_until_stopped(config: &DaemonConfig) -> Result<()> {
         rules: config.rules.clone(),
     };
     let observer = Arc::clone(&agent);
-    let source = Arc::new(Source::new(move || observer.observe())?);
+    let peers = Arc::clone(&agent);
+    let source = Arc::new(Source::new(move || observer.observe())?.with_peers(move || peers.peers()));
     source.keep().context("can't read the ledger")?;
     let history = Arc::new(History::default());
     let (stop, stopped) = channel();

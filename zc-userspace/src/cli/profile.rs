@@ -12,7 +12,7 @@ use super::selector::{FLAGS, SelectorArgs};
 use super::{child, parse, render, signals, window};
 use crate::agent::{Agent, ONE_SHOT, drop_capabilities};
 use crate::ledger::{Selector, Snapshot};
-use crate::model::{Catalogue, Profile};
+use crate::model::{Catalogue, PeersSince, Profile};
 
 const NOTES: &str = "\
 Figures are what happened within the window; processes that start or end meanwhile are included. Ctrl-C ends the \
@@ -24,6 +24,9 @@ Examples:
   zcprof profile --pid 4711
   zcprof profile --unit nginx --for 1m --json";
 
+/// How many peers are named unless told otherwise.
+pub(super) const PEERS: usize = 10;
+
 /// Reports how processes that already run move bytes.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = NOTES, group = ArgGroup::new("selector").args(FLAGS).required(true))]
@@ -34,6 +37,9 @@ pub struct ProfileArgs {
     /// How long to watch.
     #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = parse::duration)]
     pub window: Duration,
+    /// How many peers to name: the other sides of sockets that most bytes went to and came from.
+    #[arg(long, value_name = "N", default_value_t = PEERS)]
+    pub peers: usize,
     /// Report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -42,7 +48,7 @@ pub struct ProfileArgs {
 pub(super) fn run(arguments: &ProfileArgs) -> Result<u8, Failure> {
     let agent = Agent::start(Catalogue::default(), ONE_SHOT)?;
     drop_privileges()?;
-    let profile = over_window(&agent, &arguments.whom, arguments.window)?;
+    let profile = over_window(&agent, &arguments.whom, arguments.window, Some(arguments.peers))?;
     output::print(&if arguments.json { output::json(&profile)? } else { render::profile(&profile) })?;
     Ok(0)
 }
@@ -52,8 +58,13 @@ pub(super) fn drop_privileges() -> Result<(), Failure> {
     drop_capabilities().map_err(|error| Failure::cannot("drop capabilities", error))
 }
 
-/// The profile of what the flags select, over the time given from now on.
-pub(super) fn over_window(agent: &Agent, whom: &SelectorArgs, window: Duration) -> Result<Profile, Failure> {
+/// The profile of what the flags select, over the time given from now on; with so many peers, if any.
+pub(super) fn over_window(
+    agent: &Agent,
+    whom: &SelectorArgs,
+    window: Duration,
+    most: Option<usize>,
+) -> Result<Profile, Failure> {
     let selector = whom.selector().ok_or_else(|| Failure::new(output::CANNOT, "say which processes: see --help"))?;
     let ledger = |error| Failure::cannot("read the ledger", error);
     catch_interrupt()?;
@@ -63,9 +74,16 @@ pub(super) fn over_window(agent: &Agent, whom: &SelectorArgs, window: Duration) 
     if matches!(selector, Selector::Pid(_)) && selector.select(&start).iter().all(|process| process.exited) {
         return Err(no_match());
     }
+    let peers = || if most.is_some() { agent.peers().map_err(ledger) } else { Ok(None) };
+    let peers_before = peers()?;
     wait(agent, &start, window).map_err(ledger)?;
     let end = agent.observe().map_err(ledger)?;
-    window::between(agent.catalogue(), &selector, &start, &end, std::process::id()).ok_or_else(no_match)
+    let found = window::between(agent.catalogue(), &selector, &start, &end, std::process::id());
+    let mut profile = found.ok_or_else(no_match)?;
+    if let (Some(most), Some(before), Some(after)) = (most, peers_before, peers()?) {
+        profile.put_peers(&after.since(&before), most, PeersSince::Window);
+    }
+    Ok(profile)
 }
 
 /// What there was before the time given, and after it.

@@ -10,7 +10,7 @@ use super::child::{self, RunError};
 use super::output::{self, Failure};
 use super::{render, window};
 use crate::agent::{Agent, ONE_SHOT};
-use crate::model::{Catalogue, Profile};
+use crate::model::{Catalogue, PeersSince, Profile};
 
 /// The exit status of our own failures, as of env(1), timeout(1) and their kin.
 pub(super) const OWN_FAILURE: u8 = 125;
@@ -43,6 +43,9 @@ pub struct RecordArgs {
     /// Report to this file.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How many peers to name: the other sides of sockets that most bytes went to and came from.
+    #[arg(long, value_name = "N", default_value_t = super::profile::PEERS)]
+    pub peers: usize,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -65,7 +68,10 @@ fn record(arguments: &RecordArgs) -> Result<u8, Failure> {
             return Err(failure);
         }
     };
-    let profile = window::since_start(agent.catalogue(), ran.key, &ran.snapshot);
+    let mut profile = window::since_start(agent.catalogue(), ran.key, &ran.snapshot);
+    if let Some(peers) = agent.peers().map_err(|error| Failure::cannot("read the ledger", error))? {
+        profile.put_peers(&peers, arguments.peers, PeersSince::FirstSeen);
+    }
     report(arguments, file, &profile)?;
     Ok(child::exit_status(ran.status))
 }
@@ -144,7 +150,7 @@ mod tests {
         std::fs::write(&path, "an earlier report, which is longer than this one ".repeat(100)).unwrap();
         let file = open(&path).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("an earlier"));
-        let arguments = RecordArgs { json: true, output: Some(path.clone()), command: Vec::new() };
+        let arguments = RecordArgs { json: true, output: Some(path.clone()), peers: 10, command: Vec::new() };
         let profile = render::tests::sample();
         report(&arguments, Some(file), &profile).unwrap();
         let back: Profile = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

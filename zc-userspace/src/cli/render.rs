@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use zc_common::hop::{Direction, Mover};
 use zc_common::path::{PathId, ROWS};
 
-use crate::model::{Basis, HopBytes, PathProfile, ProcessInfo, Profile};
+use crate::model::{Basis, HopBytes, PathProfile, PeerBytes, ProcessInfo, Profile};
 
 /// Processes that are named one by one; a build may have thousands.
 const NAMED: usize = 12;
@@ -27,6 +27,10 @@ pub(super) fn profile(profile: &Profile) -> String {
         text.push_str(&paths(&profile.paths));
     }
     text.push('\n');
+    if let Some(peers) = profile.peers.as_deref().filter(|peers| !peers.is_empty()) {
+        text.push_str(&peer_table(peers));
+        text.push('\n');
+    }
     text.push_str(&totals(profile));
     text
 }
@@ -64,6 +68,20 @@ pub(super) fn paths(paths: &[PathProfile]) -> String {
         ]
     });
     table(&header, rows, 1..7)
+}
+
+/// The other sides of sockets. Names are their binders' own choice.
+fn peer_table(peers: &[PeerBytes]) -> String {
+    let rows = peers.iter().map(|peer| {
+        vec![
+            peer.protocol.clone(),
+            peer.address.as_deref().map_or_else(|| "(no name)".to_owned(), sanitize),
+            peer.operations.to_string(),
+            peer.sent_bytes.to_string(),
+            peer.received_bytes.to_string(),
+        ]
+    });
+    table(&["PROTOCOL", "PEER", "OPERATIONS", "SENT", "RECEIVED"], rows, 2..5)
 }
 
 /// Plain columns, those in `numbers` to the right.
@@ -333,6 +351,24 @@ pub(super) mod tests {
             let found = of(&[(&row.id().to_string(), 100)]);
             let by_direction: u64 = Direction::ALL.iter().map(|&it| copied_in(&found.paths[0], it)).sum();
             assert_eq!(by_direction, found.paths[0].copied_bytes, "{}", row.id());
+        }
+    }
+
+    #[test]
+    fn peers_are_named_and_can_not_steer_a_terminal() {
+        let mut found = sample();
+        assert!(!profile(&found).contains("PEER"));
+        let peer = |address: Option<&str>| PeerBytes {
+            protocol: "unix".to_owned(),
+            address: address.map(ToOwned::to_owned),
+            sent_bytes: 5,
+            received_bytes: 6,
+            operations: 2,
+        };
+        found.peers = Some(vec![peer(Some("/a\u{1b}[2J\n\"")), peer(None)]);
+        let text = profile(&found);
+        for part in ["unix      /a\\u{1b}[2J\\n\"           2     5         6\n", "(no name)"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<u8, Failure> {
     let agent = Agent::start(catalogue, ONE_SHOT)?;
     let profile = if arguments.command.is_empty() {
         profile::drop_privileges()?;
-        profile::over_window(&agent, &arguments.whom, arguments.window)?
+        profile::over_window(&agent, &arguments.whom, arguments.window, None)?
     } else {
         // Whatever keeps the command from running, there is no verdict.
         let ran = child::run(&agent, &arguments.command).map_err(|e| Failure::from(e).with_status(CANNOT))?;

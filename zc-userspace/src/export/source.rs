@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, HistogramOpts};
 use zc_common::record::Cell;
 
-use crate::ledger::{Counters, Process, ProcessKey, Snapshot};
+use crate::ledger::{Counters, Peers, Process, ProcessKey, Snapshot};
 
 /// The longest window.
 pub const MAX_WINDOW: Duration = Duration::from_secs(60);
@@ -77,9 +77,15 @@ struct State {
     full_again: Option<Instant>,
 }
 
+/// Peers as read at one moment; None where they are not counted.
+type ReadPeers = Option<Arc<Peers>>;
+
 /// Snapshots, present and past.
 pub struct Source {
     observe: Box<dyn Fn() -> io::Result<Snapshot> + Send + Sync>,
+    read_peers: Box<dyn Fn() -> io::Result<Option<Peers>> + Send + Sync>,
+    /// When peers were read last, and what was found. Held like `turn`.
+    peers: tokio::sync::Mutex<Option<(Instant, ReadPeers)>>,
     state: Mutex<State>,
     /// Held by the request that observes; the others wait and share.
     turn: tokio::sync::Mutex<()>,
@@ -97,10 +103,18 @@ impl Source {
                 .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]);
         Ok(Self {
             observe: Box::new(observe),
+            read_peers: Box::new(|| Ok(None)),
+            peers: tokio::sync::Mutex::new(None),
             state: Mutex::new(State { latest: None, history: VecDeque::new(), kept: 0, full_again: None }),
             turn: tokio::sync::Mutex::new(()),
             durations: Histogram::with_opts(options)?,
         })
+    }
+
+    /// The same, with peers that are read so.
+    #[must_use]
+    pub fn with_peers(self, read: impl Fn() -> io::Result<Option<Peers>> + Send + Sync + 'static) -> Self {
+        Self { read_peers: Box::new(read), ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,6 +181,25 @@ impl Source {
         }
         let source = Arc::clone(self);
         tokio::task::spawn_blocking(move || source.observe()).await.map_err(io::Error::other)?
+    }
+
+    /// What went to each process's peers and came from there, as fresh as [`Self::fresh`]; None where that is not counted.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub async fn peers(self: &Arc<Self>) -> io::Result<ReadPeers> {
+        let asked = Instant::now();
+        let mut last = self.peers.lock().await;
+        if let Some((read, peers)) = &*last
+            && (*read >= asked || (read.elapsed() < SHORTEST_INTERVAL && !self.afford(Instant::now())))
+        {
+            return Ok(peers.clone());
+        }
+        let (source, read) = (Arc::clone(self), Instant::now());
+        let peers = tokio::task::spawn_blocking(move || (source.read_peers)()).await.map_err(io::Error::other)??;
+        let peers = peers.map(Arc::new);
+        *last = Some((read, peers.clone()));
+        Ok(peers)
     }
 
     /// Takes one snapshot out of the budget; false if there is none left.

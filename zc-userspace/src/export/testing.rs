@@ -1,16 +1,17 @@
 //! A fixed snapshot for the exporters' tests: no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zc_common::path::{Condition, Endpoint, Mechanism, PathId};
+use zc_common::peers::{self, PeerKey, PeerTraffic, UnixName};
 use zc_common::record::{CELL_NO_BUFFER, Cell};
 
 use super::About;
 use super::rules::Rule;
-use crate::kernel::{Devices, FallbackReading, ProbeRuns, ProbeStatus};
-use crate::ledger::{Counters, GroupBy, Process, ProcessKey, Selector, Snapshot};
+use crate::kernel::{Devices, FallbackReading, PeersReading, ProbeRuns, ProbeStatus};
+use crate::ledger::{Counters, GroupBy, Peers, Process, ProcessKey, Selector, Snapshot};
 use crate::model::{Catalogue, Claim};
 
 /// A command name that tries everything: quotes, line breaks, an escape, HTML, and a replaced byte.
@@ -70,6 +71,25 @@ fn process(tgid: u32, parent: Option<u32>, comm: &str, counters: Counters) -> Ar
         exited: tgid == 40,
         exited_at: None,
         counters,
+    })
+}
+
+/// Peers of nginx: one at an address, one that is named to do harm, and one without a name.
+pub(super) fn peers() -> Peers {
+    let key = |protocol, address, port| PeerKey { process_start: 100, address, tgid: 10, port, protocol };
+    let traffic = |sent, received| PeerTraffic { sent, received, operations: 4 };
+    let mut name = UnixName { key: [1, 1], length: HOSTILE.len() as u64, text: Default::default() };
+    for (at, byte) in HOSTILE.bytes().enumerate() {
+        name.text[at / 8] |= u64::from(byte) << (at % 8 * 8);
+    }
+    let address = u64::from_ne_bytes([0, 0, 0xff, 0xff, 10, 0, 0, 1]);
+    Peers::of(&PeersReading {
+        traffic: vec![
+            (key(peers::TCP, [0, address], 443), traffic(5, 6)),
+            (key(peers::UNIX, [1, 1], 0), traffic(0, 100)),
+            (key(peers::UNIX, [0, 0], 0), traffic(1, 0)),
+        ],
+        names: HashMap::from([(name.key, name)]),
     })
 }
 

@@ -84,6 +84,13 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, MissingField> {
         sock_flags: of_probe("sock", "__sk_common.skc_flags"),
         sock_zerocopy: btf.enumerator("sock_flags", "SOCK_ZEROCOPY").map_or(0, |bit| 1 << bit),
         sock_port: of_probe("sock", "__sk_common.skc_num"),
+        sock_peer_port: of_probe("sock", "__sk_common.skc_dport"),
+        sock_peer: of_probe("sock", "__sk_common.skc_daddr"),
+        sock_peer_v6: of_probe("sock", "__sk_common.skc_v6_daddr"),
+        unix_peer: if tells_unix_names(btf) { of_probe("unix_sock", "peer") } else { 0 },
+        unix_address: of_probe("unix_sock", "addr"),
+        unix_length: of_probe("unix_address", "len"),
+        unix_name: of_probe("unix_address", "name"),
         tcp_write_seq: of_probe("tcp_sock", "write_seq"),
         sock_state: of_probe("sock", "__sk_common.skc_state"),
         sock_socket: of_probe("sock", "sk_socket"),
@@ -184,6 +191,17 @@ fn tells_tls(btf: &Btf<'_>) -> bool {
     btf.bit_offset("tls_context", "tx_conf").is_some_and(|bits| bits % 8 == 0)
         && btf.offset("tcp_ulp_ops", "name").is_some()
         && btf.offset("inet_connection_sock", "icsk_ulp_data").is_some()
+}
+
+/// Whether the names of unix sockets can be told; where unix sockets are a module they can't.
+fn tells_unix_names(btf: &Btf<'_>) -> bool {
+    let fields = [("unix_sock", "addr"), ("unix_address", "len"), ("unix_address", "name")];
+    lacking(btf, &fields).is_none()
+}
+
+/// What counting peers can't do without and this kernel lacks, if anything.
+pub(super) fn peers_lacks(btf: &Btf<'_>) -> Option<String> {
+    lacking(btf, &[("sock", "__sk_common.skc_dport"), ("sock", "__sk_common.skc_daddr")])
 }
 
 /// What the probes of network devices can't do without and this kernel lacks, if anything.
@@ -326,6 +344,7 @@ pub(super) fn types(btf: &Btf<'_>) -> Result<Types, MissingField> {
         socket: need("socket")?,
         sock: need("sock")?,
         tcp: optional("inet_connection_sock"),
+        unix: optional("unix_sock"),
         request: optional("io_kiocb"),
         request_context: optional("io_uring_task"),
         request_rw: optional("io_rw"),

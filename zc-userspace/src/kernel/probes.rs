@@ -107,6 +107,14 @@ pub(super) const OPTIONAL: &[Family] = &[
         minimum_kernel: "6.1",
         provides: "pass_through, advise",
     },
+    Family {
+        name: PEERS,
+        // Done by those that count what sockets move.
+        programs: &[],
+        lacks: offsets::peers_lacks,
+        minimum_kernel: "6.1",
+        provides: "peers",
+    },
 ];
 
 /// The family of the kernel's own counters: context switches, page faults.
@@ -124,6 +132,8 @@ pub const NET: &str = "net";
 pub const IO_URING: &str = "io_uring";
 /// What looks for bytes that are written out from where they were read into.
 pub const PASS_THROUGH: &str = "pass_through";
+/// What counts with whom sockets talk.
+pub const PEERS: &str = "peers";
 
 /// Whether the probe with this name can be left out.
 #[must_use]

@@ -185,6 +185,7 @@ const EMPTY_LEDGER: ThreadLedger = ThreadLedger {
     forget: [0; 6],
     socket: 0,
     last_cell: 0,
+    talk: [0; 2],
     told: EMPTY_CELL,
     passed_at: 0,
     fault: FaultState { address: 0, code: 0 },

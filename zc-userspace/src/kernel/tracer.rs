@@ -9,6 +9,7 @@ use aya::programs::BtfTracePoint;
 use aya::{Ebpf, VerifierLogLevel};
 use zc_common::config::{Config, LEDGERS_SHARED, LEDGERS_SLOTS, LEDGERS_THREADS, LEDGERS_UNFOLDED};
 use zc_common::path::Row;
+use zc_common::peers::PeerKey;
 use zc_common::record::{Cell, Device, Fallback, SharedKey};
 
 use super::btf::{Btf, Malformed};
@@ -17,7 +18,8 @@ use super::load::{Programs, attach, attach_all, link_iterator, load_all, load_ob
 use super::object::Blanks;
 use super::offsets::MissingField;
 use super::operations::Operations;
-use super::probes::{Family, NET, OPTIONAL, PASS_THROUGH, ProbeStatus};
+use super::peers::{self, PeersReading};
+use super::probes::{Family, NET, OPTIONAL, PASS_THROUGH, PEERS, ProbeStatus};
 use super::read::{self, Devices, HandedOut, ProbeRuns, Reading};
 use super::{object, offsets};
 
@@ -152,6 +154,7 @@ impl Tracer {
             own_tgid,
             net: u64::from(sees(NET)),
             pass_through: u64::from(sees(PASS_THROUGH)),
+            peers: u64::from(sees(PEERS)),
             ledgers: options.ledgers.code(),
             open_direct: libc::O_DIRECT as u64,
             casts: u64::from(cast.is_some()),
@@ -263,6 +266,25 @@ impl Tracer {
         read::take_shared(self.fd("SHARED")?.fd().as_fd(), keys)
     }
 
+    /// Reads what was counted by peer; `None` if that probe is not attached.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for which no cause is known.
+    pub fn peers(&self) -> std::io::Result<Option<PeersReading>> {
+        if !self.probes.iter().any(|probe| probe.name == PEERS && probe.attached) {
+            return Ok(None);
+        }
+        peers::read(self.fd("PEERS")?.fd().as_fd(), self.fd("UNIX_NAMES")?.fd().as_fd()).map(Some)
+    }
+
+    /// Forgets peers.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for which no cause is known.
+    pub fn forget_peers(&self, keys: &[PeerKey]) -> std::io::Result<()> {
+        peers::forget(self.fd("PEERS")?.fd().as_fd(), keys)
+    }
+
     /// Takes the lifecycle events that wait.
     pub fn events(&mut self) -> Vec<Lifecycle> {
         #[cfg(feature = "debug-log")]
@@ -278,7 +300,7 @@ impl Tracer {
 
     fn fd(&self, name: &str) -> std::io::Result<&MapData> {
         match self.ebpf.map(name) {
-            Some(Map::HashMap(data)) => Ok(data),
+            Some(Map::HashMap(data) | Map::LruHashMap(data)) => Ok(data),
             _ => Err(std::io::Error::other(format!("the eBPF object has no hash map {name}"))),
         }
     }
@@ -309,7 +331,7 @@ struct PlainDevice(Device);
 unsafe impl aya::Pod for PlainDevice {}
 
 /// What processes' start times are told in.
-fn nanoseconds_since_boot() -> u64 {
+pub(crate) fn nanoseconds_since_boot() -> u64 {
     // The clock is always there.
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_or(0, |now| std::time::Duration::from(now).as_nanos());

@@ -3,6 +3,7 @@
 mod counters;
 mod groups;
 mod identity;
+mod peers;
 mod select;
 mod snapshot;
 mod totals;
@@ -10,6 +11,7 @@ mod totals;
 pub use counters::Counters;
 pub use groups::{GroupBy, OTHER_GROUP};
 pub use identity::{Cgroup, ProcessKey};
+pub use peers::{Peer, Peers};
 pub use select::{Selector, SelectorError};
 pub use snapshot::{Process, Snapshot};
 pub use totals::{Ledger, Lookup, Settings};

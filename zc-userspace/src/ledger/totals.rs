@@ -288,6 +288,12 @@ impl Ledger {
         Entry::of(&mut self.entries, &self.cgroups, identity)
     }
 
+    /// Whether a process is among those that are kept.
+    #[must_use]
+    pub fn knows(&self, process: ProcessKey) -> bool {
+        self.entries.contains_key(&process)
+    }
+
     /// The totals as one immutable value.
     #[must_use]
     pub fn snapshot(&self, taken: Instant, duration: Duration) -> Snapshot {

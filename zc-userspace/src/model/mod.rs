@@ -9,6 +9,7 @@ pub use advise::{Advice, AdviceReport, GroupAdvice, ProcessAdvice, advise, repor
 pub use hops::{Catalogue, PathTotals};
 pub use profile::{
     Basis, ContextSwitches, CopiedBytes, CopyCost, DirectIo, DmaBytes, HopBytes, Lost, MmapAsked, ModeSwitches,
-    NetworkBytes, PageCacheBytes, PageFaults, PassThrough, PathProfile, ProcessInfo, Profile, profile,
+    NetworkBytes, PageCacheBytes, PageFaults, PassThrough, PathProfile, PeerBytes, PeersSince, ProcessInfo, Profile,
+    profile,
 };
 pub use verify::{Claim, Verdict, Verification};

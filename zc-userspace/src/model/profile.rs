@@ -17,7 +17,7 @@ pub use fields::*;
 
 use super::hops::{Catalogue, PathTotals};
 use crate::kernel::{BLOCK, FAULTS, MAPPING, NET, PASS_THROUGH, SCHED};
-use crate::ledger::{Counters, Process};
+use crate::ledger::{Counters, Peers, Process, ProcessKey};
 
 impl ProcessInfo {
     /// What a profile says of a process.
@@ -37,6 +37,20 @@ impl ProcessInfo {
 }
 
 impl Profile {
+    /// Puts in the peers of its processes that most bytes went to and came from.
+    pub fn put_peers(&mut self, peers: &Peers, most: usize, since: PeersSince) {
+        let processes = self.processes.iter().map(|one| ProcessKey { tgid: one.pid, start: one.tgid_start });
+        let all = peers.sum(processes).into_iter().take(most).map(|(peer, traffic)| PeerBytes {
+            protocol: peer.protocol.to_owned(),
+            address: peer.address,
+            sent_bytes: traffic.sent,
+            received_bytes: traffic.received,
+            operations: traffic.operations,
+        });
+        self.peers = Some(all.collect());
+        self.peers_since = Some(since);
+    }
+
     /// Bytes that probes saw the CPU copy: all within the kernel.
     #[must_use]
     pub fn observed_copies(&self) -> u64 {
@@ -213,6 +227,8 @@ pub fn profile(
         },
         direct_io: DirectIo { pinned_bytes: paths.iter().filter(|(id, _)| pins(id)).map(|(_, path)| path.bytes).sum() },
         pass_through: catalogue.sees.contains(PASS_THROUGH).then(|| pass_through(counters)),
+        peers: None,
+        peers_since: None,
         lost: Lost {
             events: events_lost,
             unclassified_operations: unclassified.operations,

@@ -9,6 +9,7 @@ mod identity;
 mod kernel_moves;
 mod open;
 mod passing;
+mod peers;
 mod signals;
 mod sockets;
 mod storm;
@@ -35,6 +36,7 @@ const FAMILIES: &[&[(&str, Scenario)]] = &[
     uring::SCENARIOS,
     wide::SCENARIOS,
     passing::SCENARIOS,
+    peers::SCENARIOS,
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use zc_common::config::CODE_UNKNOWN;
 use super::provided::selected;
 use super::request::way::{SOCKET, VECTOR};
 use super::request::{CQE_BUFFER, FIXED_FILE, Request};
-use super::{Owner, sent};
+use super::{Owner, sent, talked};
 use crate::endpoint;
 use crate::kernel::read_user;
 use crate::maps::{MULTISHOTS, REQUESTS, offset};
@@ -106,5 +106,6 @@ pub extern "C" fn complete_again(ring: u64, user_data: u64, result: u64, cqe_fla
     owner.piece(operation, near, bytes);
     owner.tell();
     sent(owner.ledger, request, operation, endpoint::socket(what));
+    talked(request, operation, bytes);
     0
 }

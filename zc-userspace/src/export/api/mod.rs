@@ -35,7 +35,7 @@ use super::source::Source;
 use super::streams::Streams;
 use super::web::{self, Web};
 use super::{About, page, prometheus};
-use crate::ledger::Snapshot;
+use crate::ledger::{Peers, Snapshot};
 
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +58,11 @@ impl App {
     async fn fresh(&self) -> Result<Arc<Snapshot>, Problem> {
         let failed = |error| Problem::failed(&format_args!("can't read the ledger: {error}"));
         self.source.fresh().await.map_err(failed)
+    }
+
+    async fn peers(&self) -> Result<Option<Arc<Peers>>, Problem> {
+        let failed = |error| Problem::failed(&format_args!("can't read the peers: {error}"));
+        self.source.peers().await.map_err(failed)
     }
 }
 

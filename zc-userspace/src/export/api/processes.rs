@@ -15,10 +15,14 @@ use super::App;
 use super::figures::{Figures, GroupRow, Order, ProcessRow, Sort, sort};
 use super::query::{Params, Pid, means, past, profile_of};
 use crate::ledger::{Counters, Process, Selector, Snapshot};
-use crate::model::{ProcessInfo, Profile, profile};
+use crate::model::{PeersSince, ProcessInfo, Profile, profile};
 
 /// How many processes a list has unless told otherwise.
 const DEFAULT_LIMIT: usize = 100;
+/// How many peers a process has unless told otherwise.
+const DEFAULT_PEERS: usize = 10;
+/// How many it may have.
+const MAX_PEERS: usize = 100;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -119,6 +123,9 @@ pub(super) struct OneQuery {
     window: Option<String>,
     /// Whether to take in all its descendants.
     descendants: bool,
+    /// How many peers to name, at most 100; 10 unless told otherwise. They are since the process was first seen, whatever the
+    /// window: the answer's peers_since says so.
+    peers: Option<usize>,
 }
 
 /// The copy profile of one process.
@@ -137,11 +144,19 @@ pub(super) async fn one(
     Pid(pid): Pid,
     Params(query): Params<OneQuery>,
 ) -> Result<Json<Profile>, Problem> {
+    let most = query.peers.unwrap_or(DEFAULT_PEERS);
+    if most > MAX_PEERS {
+        return Err(Problem::bad_parameter(format!("peers: {most} are too many: give at most {MAX_PEERS}")));
+    }
     let snapshot = app.fresh().await?;
     let process = snapshot.by_pid(pid).ok_or_else(|| no_such_pid(pid))?;
     let past = past(&app.source, &snapshot, query.window.as_deref())?;
     let family = if query.descendants { Selector::Key(process.key).select(&snapshot) } else { vec![process] };
-    Ok(Json(profile_of(&app.about.catalogue, &snapshot, &family, past.as_deref())))
+    let mut profile = profile_of(&app.about.catalogue, &snapshot, &family, past.as_deref());
+    if let Some(peers) = app.peers().await? {
+        profile.put_peers(&peers, most, PeersSince::FirstSeen);
+    }
+    Ok(Json(profile))
 }
 
 pub(super) fn no_such_pid(pid: u32) -> Problem {

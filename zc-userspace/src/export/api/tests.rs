@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use super::super::history::History;
 use super::super::source::Source;
-use super::super::testing::{HOSTILE, about, counters, snapshot};
+use super::super::testing::{HOSTILE, about, counters, peers, snapshot};
 use super::{App, Document, router};
 use crate::ledger::Snapshot;
 
@@ -125,6 +125,29 @@ fn a_profile_is_of_one_process_or_of_its_family() {
     assert_eq!(one["lost"]["events"], 5);
     let family = json("/api/v1/processes/10?descendants=true");
     assert_eq!((family["processes"].as_array().unwrap().len(), &family["delivered_bytes"]), (2, &2000.into()));
+}
+
+#[test]
+fn peers_are_named_most_bytes_first_and_are_null_where_they_are_not_counted() {
+    let json = json("/api/v1/processes/10");
+    assert_eq!((&json["peers"], &json["peers_since"]), (&Value::Null, &Value::Null));
+    let observe = || Ok(Snapshot { taken: Instant::now(), ..snapshot() });
+    let source = Arc::new(Source::new(observe).unwrap().with_peers(|| Ok(Some(peers()))));
+    let app = Arc::new(App { about: about(), source, history: Arc::new(History::default()), streams: None });
+    let of = |path: &str| ask(Arc::clone(&app), Method::GET, path, Body::empty());
+    let all = of("/api/v1/processes/10?window=1s");
+    all.is_problem(503, "not-ready", "");
+    let all = of("/api/v1/processes/10").json();
+    assert_eq!(all["peers_since"], "first_seen");
+    let named = |of: &Value| of.as_array().unwrap().iter().map(|one| one["address"].clone()).collect::<Vec<_>>();
+    assert_eq!(named(&all["peers"]), [Value::from(HOSTILE), "10.0.0.1:443".into(), Value::Null]);
+    let tcp = &all["peers"][1];
+    assert_eq!((&tcp["protocol"], &tcp["operations"]), (&"tcp".into(), &4.into()));
+    assert_eq!((&tcp["sent_bytes"], &tcp["received_bytes"]), (&5.into(), &6.into()));
+    assert_eq!(named(&of("/api/v1/processes/10?peers=1").json()["peers"]), [HOSTILE]);
+    assert_eq!(named(&of("/api/v1/processes/20?peers=0").json()["peers"]), [Value::Null; 0]);
+    of("/api/v1/processes/10?peers=101").is_problem(400, "bad-parameter", "at most 100");
+    of("/api/v1/processes/10?peers=x").is_problem(400, "bad-parameter", "peers");
 }
 
 #[test]

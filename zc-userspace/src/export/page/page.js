@@ -1,7 +1,7 @@
 // Asks the daemon every two seconds, keeps what it answers, and shows the moment that is chosen.
 "use strict";
 import { drawFlow, drawStrip } from "/flow.js";
-import { fillAdvice, fillHops, fillProbes, fillProcesses, visible } from "/table.js";
+import { fillAdvice, fillHops, fillPeers, fillProbes, fillProcesses, visible } from "/table.js";
 
 const INTERVAL = 2000;
 // What could be saved is asked for less often.
@@ -116,6 +116,18 @@ async function advice() {
   fillAdvice(at("advice"), answer);
 }
 
+// Of the process that is chosen, if one is and it is still known.
+async function peers() {
+  const { generation, whose } = state;
+  const answer = whose.startsWith("pid=") ? await ask(`/api/v1/processes/${encodeURIComponent(split(whose)[1])}`).catch((error) => {
+    if (error.status === 400 || error.status === 404) return null;
+    throw error;
+  }) : null;
+  if (generation !== state.generation) return;
+  at("peers-of").hidden = answer === null;
+  if (answer !== null) fillPeers(at("peers"), answer.peers);
+}
+
 function choose(whose, name) {
   const select = at("whose");
   if (![...select.options].some((option) => option.value === whose)) select.add(new Option(name, whose), 1);
@@ -142,7 +154,7 @@ async function refresh() {
     state.probes = probes;
     fillProbes(at("probes"), probes);
     await Promise.all([processes(), groups(), advice()]);
-    await history();
+    await Promise.all([history(), peers()]);
     show();
     say(`Live. Linux ${kernel}.`, false);
   } catch (error) {

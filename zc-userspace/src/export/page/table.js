@@ -92,6 +92,19 @@ export function fillAdvice(body, { processes, groups }) {
   if (all.length === 0) cell(body.insertRow(), "Nothing is copied needlessly, as far as can be seen.").colSpan = 8;
 }
 
+// Null where the probe is not attached.
+export function fillPeers(body, peers) {
+  body.replaceChildren();
+  for (const peer of peers ?? []) {
+    const row = body.insertRow();
+    row.dataset.peer = peer.protocol;
+    cell(row, peer.protocol);
+    cell(row, peer.address === null ? "(no name)" : visible(peer.address), "name");
+    for (const count of [peer.operations, peer.sent_bytes, peer.received_bytes]) cell(row, number.format(count), "number");
+  }
+  if (!peers?.length) cell(body.insertRow(), peers ? "No bytes went to or came from anybody." : "Not counted: see the probes.").colSpan = 5;
+}
+
 export function fillProbes(body, probes) {
   body.replaceChildren();
   for (const probe of probes) {

@@ -184,6 +184,32 @@ pub struct PassThrough {
     pub bytes: u64,
 }
 
+/// What went to the other side of sockets, and came from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerBytes {
+    /// tcp, udp or unix.
+    pub protocol: String,
+    /// Where the other side is: `127.0.0.1:80`, `[::1]:80`, a unix socket's path, or its abstract name behind an `@`. Null where
+    /// it has no name (socketpair), or is not known (a datagram's that the call did not tell).
+    pub address: Option<String>,
+    /// Payload bytes sent there.
+    pub sent_bytes: u64,
+    /// Payload bytes received from there.
+    pub received_bytes: u64,
+    /// Operations that moved bytes; each message of sendmmsg and recvmmsg is one.
+    pub operations: u64,
+}
+
+/// Since when a profile's peers are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PeersSince {
+    /// Since each process was first seen, whatever the profile's window.
+    FirstSeen,
+    /// Within the profile's window.
+    Window,
+}
+
 /// mmap calls of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MmapAsked {
@@ -264,6 +290,11 @@ pub struct Profile {
     pub direct_io: DirectIo,
     /// Pass-through candidates; null where no probe finds them.
     pub pass_through: Option<Vec<PassThrough>>,
+    /// The peers of sockets that most bytes went to and came from, those first; null where no probe counts them, or nobody
+    /// asked.
+    pub peers: Option<Vec<PeerBytes>>,
+    /// Since when they are counted; null if they are.
+    pub peers_since: Option<PeersSince>,
     /// What is not in the paths.
     pub lost: Lost,
 }
