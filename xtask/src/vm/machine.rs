@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     pub(crate) series: &'static [&'static str],
     /// Builds its programs; none for those that the host builds for itself.
     pub(crate) cross: Option<Cross>,
+    /// Whether the emulator must stay on one processor, which costs it half its speed: see `qemu.rs`.
+    pub(crate) one_processor: bool,
     /// Whether the audit knows its kernels' copy routines.
     pub(crate) audit: bool,
 }
@@ -38,6 +40,7 @@ pub(crate) const X86_64: Machine = Machine {
     console: "ttyS0",
     series: &["6.12", "6.1"],
     cross: None,
+    one_processor: false,
     audit: true,
 };
 
@@ -59,5 +62,7 @@ pub(crate) const AARCH64: Machine = Machine {
             why: "what programs for aarch64 are linked with",
         },
     }),
+    // Its variants have many requests in flight.
+    one_processor: true,
     audit: false,
 };

@@ -67,12 +67,9 @@ pub(crate) fn run(
 
 fn command(machine: &Machine, kernel: &Kernel, disks: &[(&Disk, PathBuf)], files: &Files) -> anyhow::Result<Command> {
     let program = process::find(machine.qemu.program).with_context(|| format!("no {}", machine.qemu.program))?;
-    // All on one processor: the emulated NVMe controller (hw/nvme/ctrl.c, QEMU 7.2, nvme_process_sq) says which doorbell
-    // it waits for and looks at the doorbell again without a barrier between, and misses it where the guest really runs
-    // at the same time. Its queue then stands still until the kernel's timeout of 30 s.
     let mut command = Command::new("taskset");
     command
-        .args(["--cpu-list", &one_processor()?.to_string()])
+        .args(["--cpu-list", &processors(machine)?])
         .arg(program)
         // One thread for both processors: with one each, a processor may run a breakpoint that the other, patching the
         // kernel's code (arch/x86/kernel/alternative.c, v6.12), has taken away already (QEMU 7.2: an oops at int3).
@@ -106,10 +103,17 @@ fn command(machine: &Machine, kernel: &Kernel, disks: &[(&Disk, PathBuf)], files
     Ok(command)
 }
 
-/// A processor that we may run on.
-fn one_processor() -> anyhow::Result<usize> {
+/// On which processors the emulator may run. On one alone where much direct I/O is in flight: the emulated NVMe controller
+/// (hw/nvme/ctrl.c, QEMU 7.2, nvme_process_sq) says which doorbell it waits for and looks at the doorbell again without a
+/// barrier between, and misses it where the guest really runs at the same time. Its queue then stands still until the
+/// kernel's timeout of 30 s.
+fn processors(machine: &Machine) -> anyhow::Result<String> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("asking for the processors")?;
-    (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no processor to run on")
+    let mut allowed: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    if machine.one_processor {
+        allowed.drain(..allowed.len().saturating_sub(1));
+    }
+    Ok(allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// Waits for the emulator's end; an error if it takes too long, or the console says that the kernel is in trouble.

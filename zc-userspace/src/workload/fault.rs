@@ -14,6 +14,7 @@ use zc_common::path::Condition::Asked;
 
 use super::Workload;
 use super::drive::{Moved, Stage};
+use super::files::evict;
 use super::fixture::Fixture::{ColdFile, File, Forked, Nothing, Pages};
 use super::fixture::PAGE;
 
@@ -131,8 +132,7 @@ impl Region {
     /// A file's mapping of which nothing is in memory.
     pub(super) fn cold(file: &std::fs::File, bytes: u64) -> anyhow::Result<Self> {
         let len = NonZeroUsize::new(usize::try_from(bytes)?).context("no bytes")?;
-        file.sync_all()?;
-        nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        evict(file)?;
         // SAFETY: the kernel chooses the place; nobody truncates the file.
         let start = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start: start.as_ptr().cast(), len: len.get(), at: 0, child: None })

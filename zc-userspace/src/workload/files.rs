@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, Write as _};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A file name that goes when dropped.
 pub(super) struct Name(pub(super) PathBuf);
@@ -37,14 +40,45 @@ pub(super) fn scratch(directory: &Path, length: u64) -> anyhow::Result<File> {
     Ok(file)
 }
 
+/// Takes a file's pages out of the page cache, every one: what is being added to the cache's lists just now, or written,
+/// stays at first.
+pub(super) fn evict(file: &File) -> anyhow::Result<()> {
+    const TRIES: u32 = 200;
+    file.sync_all().context("syncing a file")?;
+    for _ in 0..TRIES {
+        posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        if !is_cached(file)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("a part of the file stays in the page cache, whatever is asked for")
+}
+
+/// Whether any page of a file is in the page cache.
+fn is_cached(file: &File) -> anyhow::Result<bool> {
+    const PAGE: usize = 4096;
+    let len = usize::try_from(file.metadata()?.len())?;
+    let Some(length) = NonZeroUsize::new(len) else { return Ok(false) };
+    let mut pages = vec![0_u8; len.div_ceil(PAGE)];
+    // SAFETY: the kernel chooses the place, and nothing there is looked at.
+    let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }?;
+    // SAFETY: the mapping is so long, and there is a byte for each of its pages, or more where pages are larger.
+    let asked = unsafe { libc::mincore(start.as_ptr(), len, pages.as_mut_ptr()) };
+    let error = std::io::Error::last_os_error();
+    // SAFETY: mapped above, and nobody has it.
+    unsafe { munmap(start, len) }?;
+    anyhow::ensure!(asked == 0, "mincore: {error}");
+    Ok(pages.iter().any(|page| page & 1 != 0))
+}
+
 /// The same, opened with O_DIRECT. Its blocks are really written, for a direct write to blocks that were only promised
 /// would fall back to the page cache.
 pub(super) fn direct(directory: &Path, length: u64) -> anyhow::Result<File> {
     let name = Name::new(directory);
     let file = create(&name.0)?;
     fill(&file, length).with_context(|| format!("writing {length} bytes to {}", name.0.display()))?;
-    file.sync_all().with_context(|| format!("syncing {}", name.0.display()))?;
-    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    evict(&file).with_context(|| name.0.display().to_string())?;
     OpenOptions::new()
         .read(true)
         .write(true)

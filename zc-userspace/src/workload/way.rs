@@ -12,12 +12,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
-use nix::fcntl::{PosixFadviseAdvice, SpliceFFlags, posix_fadvise, splice};
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::sendfile::sendfile;
 use nix::unistd::pipe;
 
 use super::channel::Pair;
+use super::files::evict;
 use super::memory::Memory;
 pub use super::veth::Devices;
 use super::{Gate, files, sockets, veth, zerocopy};
@@ -116,7 +117,7 @@ pub fn run(request: Request<'_>, gate: &mut dyn Gate) -> anyhow::Result<(u64, u6
     let mut file = options.read(true).open(request.file).context("opening the file")?;
     let length = file.metadata()?.len();
     if request.cold {
-        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        evict(&file)?;
     } else {
         std::io::copy(&mut file, &mut std::io::sink())?;
         file.rewind()?;
